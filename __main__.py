@@ -1,0 +1,5 @@
+"""``python -m scorebench``: the command line."""
+
+from .harness.cli.main import main
+
+main()

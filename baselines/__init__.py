@@ -1,0 +1,1 @@
+"""What is answered: one file per method, in a folder per family."""

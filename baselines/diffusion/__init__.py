@@ -1,0 +1,1 @@
+"""Schedules, priors and solver parts that diffusion methods share."""

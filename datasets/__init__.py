@@ -1,0 +1,1 @@
+"""Where data come from: one file per dataset or folder layout, a registry, fingerprints."""

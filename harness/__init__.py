@@ -1,0 +1,1 @@
+"""How it is run: plan, artifacts, evaluator, runner, executors, command line."""

@@ -1,0 +1,1 @@
+"""What came out: records and ledger, boards, statistics, renderers. Knows records, not models."""
