@@ -1,0 +1,171 @@
+"""Fits a method or a prior to a task's training data, under the track's training budget (training samples x FLOPs)."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..baselines.method import Method
+from ..configs.errors import RequestError, RunError
+from ..tasks.base import Task
+from . import cost
+
+
+@dataclass
+class Report:
+    """What a fit took: seconds, training samples, GFLOPs (forward and backward), steps, the loss curve (step, loss)."""
+
+    train_s: float = 0.0
+    train_samples: int = 0
+    train_gflops: float = 0.0
+    steps: int = 0
+    params: int = 0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+
+class IndexOrder(Sampler[int]):
+    """Item numbers in training order: 0, 1, 2, ... for made-on-the-fly sets, keyed permutations of a finite set otherwise."""
+
+    def __init__(self, size: int, total: int, seed: int) -> None:
+        self.size, self.total, self.seed = size, total, seed
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[int]:
+        if self.size >= self.total:
+            yield from range(self.total)
+            return
+        done = epoch = 0
+        while done < self.total:
+            order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.size)
+            yield from order[: self.total - done].tolist()
+            done += self.size
+            epoch += 1
+
+
+class _Watch(lightning.Callback):
+    """Records the loss curve, stops on NaN, reports progress."""
+
+    def __init__(self, report: Report, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.report, self.total, self.progress = report, total, progress
+        self.every = max(1, total // 100)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        if step % self.every and step != self.total:
+            return
+        value = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = float(value)
+        if not math.isfinite(loss):
+            raise RunError(f"training diverged: the loss was {loss} at step {step} of {self.total}.", "not-finite")
+        self.report.losses.append((step, loss))
+        if self.progress:
+            self.progress(step, self.total)
+
+
+def flops_per_step(module: Any, batch: Any) -> float:
+    """Return the FLOPs of one forward and backward pass of ``training_step``, counted on a copy that is thrown away."""
+    probe = copy.deepcopy(module).train()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cost.flops() as counter:
+            out = probe.training_step(batch, 0)
+            loss = out["loss"] if isinstance(out, dict) else out
+            loss.backward()
+    return float(counter.get_total_flops())
+
+
+def fit(
+    build: Callable[[], Any],
+    task: Task,
+    trains_on: str,
+    *,
+    gflops: float,
+    seed: int,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    data: Dataset | None = None,
+) -> tuple[Any, Report]:
+    """Build a module under ``seed`` and fit it to the task's training data with a budget of ``gflops``.
+
+    ``trains_on`` decides what the items hold. Returns the fitted module in eval mode and the report. RunError (not-finite) when training
+    diverges; RequestError when the budget does not buy a single step.
+    """
+    lightning.seed_everything(seed, verbose=False)
+    module = build()
+    items: Any = task.training_set(trains_on, seed) if data is None else data
+    start = time.perf_counter()
+    if isinstance(module, Method) and type(module).learn is not Method.learn:
+        report = Report(train_samples=len(items))
+        module.learn(items)
+        report.train_s, report.params = time.perf_counter() - start, cost.parameters([module])
+        return module.eval(), report
+    size = int(getattr(module, "train_batch_size", 32))
+    first = next(iter(DataLoader(items, batch_size=size, sampler=IndexOrder(len(items), size, seed))))
+    per_step = flops_per_step(module, first)
+    if per_step <= 0:
+        raise RequestError(f"no FLOPs were counted in {type(module).__name__}.training_step, so its training budget cannot be kept.")
+    steps = int(gflops * 1e9 / per_step)
+    if steps < 1:
+        raise RequestError(
+            f"a training budget of {gflops} GFLOPs does not buy one step of {type(module).__name__} ({per_step / 1e9:.1f} GFLOPs); "
+            "make the network or train_batch_size smaller, or raise the task's train.gflops."
+        )
+    lightning.seed_everything(seed, verbose=False)  # the probe above must not matter
+    module.total_steps = steps
+    report = Report(steps=steps, train_samples=steps * size, train_gflops=steps * per_step / 1e9, params=cost.parameters([module]))
+    loader = DataLoader(items, batch_size=size, sampler=IndexOrder(len(items), steps * size, seed), num_workers=0)
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=getattr(module, "gradient_clip", None),
+        plugins=[LightningEnvironment()],
+        callbacks=[_Watch(report, steps, progress)],
+    )
+    with quiet():
+        try:
+            trainer.fit(module, loader)
+        except SystemExit as e:  # Lightning turns Ctrl-C into SystemExit
+            raise KeyboardInterrupt from e
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    module.trainer = None
+    report.train_s = time.perf_counter() - start
+    return module.to("cpu").eval(), report
+
+
+class quiet(warnings.catch_warnings):
+    """Silence Lightning's hints about loaders, GPUs and steps, which do not concern a benchmark's user."""
+
+    def __enter__(self) -> Any:
+        import logging
+
+        self._loggers = [(logging.getLogger(n), logging.getLogger(n).level) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+        for logger, _ in self._loggers:
+            logger.setLevel(logging.ERROR)
+        out = super().__enter__()
+        warnings.simplefilter("ignore")
+        return out
+
+    def __exit__(self, *exc: Any) -> None:
+        for logger, level in self._loggers:
+            logger.setLevel(level)
+        super().__exit__(*exc)
