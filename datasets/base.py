@@ -9,6 +9,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..configs.errors import DataMissing, RequestError
@@ -80,8 +81,27 @@ class Dataset(ABC):
         if (sentence := self.missing()) is not None:
             raise DataMissing(sentence)
 
+    libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    """Distributions whose version could change a sample's bits (decoders, renderers, generators)."""
+
+    def files(self) -> list[Path]:
+        """Return the files the samples are read from (empty for procedural data)."""
+        return []
+
     def fingerprint(self) -> str:
-        """Return the sha256 of id, version and every array of every split: what a record names as its data."""
+        """Return the sha256 of id, version and every array of every split: what a record names as its data.
+
+        It is computed once; later calls (also of other processes) read it back from the cache, see `datasets.cache`.
+        """
+        from .cache import fingerprint
+
+        if "_fingerprint" not in self.__dict__:
+            self.require()
+            self.__dict__["_fingerprint"] = fingerprint(f"{self.id}@{self.version}", self.libraries, self.files(), self.content_hash)
+        return self.__dict__["_fingerprint"]
+
+    def content_hash(self) -> str:
+        """Compute the fingerprint from scratch."""
         import numpy as np
 
         self.require()
@@ -93,7 +113,11 @@ class Dataset(ABC):
                 for name in sorted(sample.data):
                     value = sample.data[name]
                     digest.update(name.encode())
-                    digest.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+                    if isinstance(value, np.ndarray):
+                        digest.update(f"{value.dtype}{value.shape}".encode())
+                        digest.update(np.ascontiguousarray(value).tobytes())
+                    else:
+                        digest.update(repr(value).encode())
         return digest.hexdigest()
 
 

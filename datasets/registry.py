@@ -10,8 +10,10 @@ from .base import Dataset
 
 TARGETS: dict[str, str] = {
     "photos": ".datasets.photos:Photos",
+    "photos-grey": ".datasets.photos:PhotosGrey",
     "digits": ".datasets.digits:Digits",
     "gmm2d": ".datasets.gmm2d:GMM2D",
+    "gmm2d-uneven": ".datasets.gmm2d:GMM2DUneven",
     "gauss-lin": ".datasets.gauss_lin:GaussLin",
     "phantom": ".datasets.phantom:Phantom",
     "shapes": ".datasets.shapes:Shapes",

@@ -6,23 +6,14 @@ stream per (sample, name), drawn on the CPU.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-
-def key_bytes(*key: Any) -> bytes:
-    """Return 16 bytes that depend on every part of ``key`` (strings, integers, tuples of them) and on nothing else."""
-    return hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()[:16]
-
-
-def keyed(*key: Any) -> np.random.Generator:
-    """Return a counter-based (Philox) generator for ``key``, e.g. ``keyed(task, version, split, sample_id, draw, "noise")``."""
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key_bytes(*key), "little")))
-
+from ..datasets.keys import key_bytes as key_bytes
+from ..datasets.keys import keyed as keyed  # both are also datasets' own; tasks and methods import them from here
 
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
 
