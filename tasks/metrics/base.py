@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ...configs.errors import RequestError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,83 @@ class Unavailable:
 
     def as_dict(self) -> dict[str, str]:
         return {"because": self.because, "remedy": self.remedy}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A digested reference set: what `Metric.value` compares with, how many samples it holds, and the sha256 over those samples.
+
+    The hash is over the samples and not over their features: features differ in the last bit between machines, samples do not.
+    """
+
+    data: Any = field(repr=False)
+    n: int
+    hash: str
+
+
+class Hashed:
+    """Batches passed on while counting the samples and hashing their bytes (names, dtypes and shapes included)."""
+
+    def __init__(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
+        self._batches, self._digest, self.n = batches, hashlib.sha256(), 0
+
+    def __iter__(self) -> Iterator[Mapping[str, torch.Tensor]]:
+        for batch in self._batches:
+            names = sorted(batch)
+            # row by row, so that the hash does not depend on how the set was cut into batches
+            for row in zip(*(batch[name] for name in names), strict=True):
+                for name, value in zip(names, row, strict=True):
+                    self._digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+                    self._digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            self.n += len(batch["answer"])
+            yield batch
+
+    def hash(self) -> str:
+        """Return the sha256 of everything that passed."""
+        return self._digest.hexdigest()
+
+
+def signed(name: str, *words: str, **options: Any) -> str:
+    """Return an identity: ``name|word|...|option=value|...`` in the order given."""
+    return "|".join([name, *words, *(f"{k}={_plain(v)}" for k, v in options.items())])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def choice(metric: str, option: str, value: Any, accepted: Iterable[Any]) -> Any:
+    """Return ``value`` when it is among ``accepted``, else raise RequestError in one sentence."""
+    accepted = tuple(accepted)
+    if value not in accepted:
+        raise RequestError(f"option {option} of metric {metric} is {value!r}; accepted: {', '.join(map(str, accepted))}.")
+    return value
+
+
+def integer(metric: str, option: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return ``value`` when it is an integer in [low, high], else raise RequestError in one sentence."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        bound = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+        raise RequestError(f"option {option} of metric {metric} is {value!r}; accepted: {bound}.")
+    return value
+
+
+def checked(metric: str, value: torch.Tensor, what: str = "answer", *, rank: int | None = None) -> torch.Tensor:
+    """Return ``value`` as float64 on its device after checking that it is floating point, finite and of ``rank`` dimensions.
+
+    Integer tensors are refused, not rescaled: 8-bit pixels scored with data range 1 would give a plausible wrong number.
+    Raises RunError (wrong-output, not-finite).
+    """
+    import torch
+
+    if not value.is_floating_point():
+        raise RunError(f"metric {metric} got {what} of dtype {value.dtype}; give floating point values (images in [0, 1]).", "wrong-output")
+    if rank is not None and value.ndim != rank:
+        raise RunError(f"metric {metric} got {what} of shape {tuple(value.shape)}; it takes {rank} dimensions, batch first.", "wrong-output")
+    if not torch.isfinite(value).all():
+        bad = int((~torch.isfinite(value)).sum())
+        raise RunError(f"metric {metric} got {what} with {bad} values that are NaN or infinite (of {value.numel()}).", "not-finite")
+    return value.double()
 
 
 class Metric(ABC):
@@ -60,7 +140,10 @@ class Metric(ABC):
         raise AssertionError("abstract")
 
     def reference(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> Any:
-        """Digest the task's reference set (batches hold ``answer`` and what `features` needs of the target) into what `value` takes."""
+        """Digest the task's reference set (batches hold ``answer`` and what `features` needs of the target) into what `value` takes.
+
+        Metrics with `needs_reference` return a `Reference`, whose ``hash`` goes into `set_identity`.
+        """
         return None
 
     def value(self, features: np.ndarray, reference: Any = None) -> float:

@@ -1,0 +1,115 @@
+"""The registry of metrics: names to classes, loaded on first use. `known` and `info` import no torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...configs.errors import RequestError, nearest, unknown
+from ...configs.loader import load_object
+
+if TYPE_CHECKING:
+    from .base import Metric
+
+
+@dataclass(frozen=True)
+class Info:
+    """One line about a metric: its name, ``.module:Class``, title, family, level and direction."""
+
+    name: str
+    target: str
+    title: str
+    family: str
+    level: str = "sample"
+    higher_is_better: bool = True
+
+
+def _table(*rows: tuple[str, str, str, str, str, bool]) -> dict[str, Info]:
+    return {r[0]: Info(r[0], f".tasks.metrics.{r[1]}", *r[2:]) for r in rows}
+
+
+TABLE: dict[str, Info] = _table(
+    ("psnr", "paired:PSNR", "Peak signal-to-noise ratio", "image", "sample", True),
+    ("ssim", "structure:SSIM", "Structural similarity", "image", "sample", True),
+    ("mse", "paired:MSE", "Mean squared error", "image", "sample", False),
+    ("nmse", "paired:NMSE", "Normalised mean squared error", "image", "sample", False),
+    ("lpips", "perceptual:LPIPS", "Learned perceptual image patch similarity", "image", "sample", False),
+    ("fid", "distribution:FID", "Frechet Inception distance", "distribution", "set", False),
+    ("fd-digits", "distribution:FDDigits", "Frechet distance on the shipped digits features", "distribution", "set", False),
+    ("sliced-wasserstein", "points:SlicedWasserstein", "Sliced Wasserstein distance", "distribution", "set", False),
+    ("mode-coverage", "points:ModeCoverage", "Share of the modes that samples reach", "distribution", "set", True),
+    ("accuracy", "classify:Accuracy", "Share of correct labels", "classification", "sample", True),
+    ("nll", "classify:NLL", "Negative log-likelihood of the label", "classification", "sample", False),
+    ("ece", "classify:ECE", "Expected calibration error", "classification", "set", False),
+)
+"""Name to what can be said without importing the metric. Titles, levels and directions are asserted equal to the classes' in the tests."""
+
+SPEECH: dict[str, Info] = {
+    name: Info(name, ".tasks.metrics.speech:METRICS", title, "speech")
+    for name, title in {
+        "si-sdr": "Scale-invariant signal-to-distortion ratio",
+        "estoi": "Extended short-time objective intelligibility",
+    }.items()
+}
+"""Speech metrics are listed by the module itself (``METRICS``: name to class)."""
+
+
+def known() -> list[str]:
+    """Return every metric's name, image metrics first."""
+    return [*TABLE, *SPEECH]
+
+
+def info(name: str) -> Info:
+    """Return what can be said about a metric without importing it; RequestError with the nearest names when unknown."""
+    found = TABLE.get(name) or SPEECH.get(name)
+    if found is None:
+        raise unknown("metric", name, known())
+    return found
+
+
+def load(name: str) -> type[Metric]:
+    """Return the class of metric ``name``."""
+    target = info(name).target
+    found = load_object(target)
+    return found[name] if isinstance(found, dict) else found
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Metric:
+    """Return metric ``name`` with its protocol ``options``; an unknown name or option, or a bad value, is one sentence."""
+    cls = load(name)
+    options = dict(options or {})
+    accepted = list(inspect.signature(cls).parameters)
+    for option in options:
+        if option not in accepted:
+            close = nearest(option, accepted)
+            hint = f"did you mean {close[0]}?" if close else f"accepted: {', '.join(accepted) or 'none'}."
+            raise RequestError(f"metric {name} has no option {option!r}; {hint}")
+    return cls(**options)
+
+
+def describe(name: str, options: Mapping[str, Any] | None = None) -> str:
+    """Return the full protocol of a metric in words: identity, direction, options with their defaults, and the paper it follows."""
+    metric = make(name, options)
+    cls = type(metric)
+    best = "higher is better" if cls.higher_is_better else "lower is better"
+    low, high = cls.bounds
+    lines = [
+        f"{name}: {cls.title}",
+        f"  identity   {metric.identity()}",
+        f"  level      {'one value per sample' if cls.level == 'sample' else 'one value per set of samples'}; {best}",
+    ]
+    if cls.unit:
+        lines.append(f"  unit       {cls.unit}")
+    if (low, high) != (float("-inf"), float("inf")):
+        lines.append(f"  range      {low:g} to {high:g}")
+    parameters = inspect.signature(cls).parameters.values()
+    if parameters:
+        lines.append("  options    " + ", ".join(f"{p.name}={p.default!r}" for p in parameters))
+    lines.append("  protocol   " + " ".join(cls.protocol.split()))
+    if cls.paper:
+        lines.append("  paper      " + " ".join(cls.paper.split()))
+    if (missing := metric.unavailable()) is not None:
+        lines.append(f"  here       unavailable: {missing.because} {missing.remedy}")
+    return "\n".join(lines)
