@@ -96,6 +96,10 @@ class Evaluator(lightning.LightningModule):
         self.counter = cost.RowCounter(method.networks())
         self.scored = {n: m for n, m in task.metrics.items() if m.unavailable() is None}
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave observations on the CPU; the request is what moves to the device."""
+        return batch
+
     def predict_step(self, observations: list[Observation], batch_idx: int) -> None:
         """Ask one request and score its answers."""
         ids = [o.sample_id for o in observations]
@@ -104,7 +108,7 @@ class Evaluator(lightning.LightningModule):
         if self.device.type != "cpu":
             request = request.to(self.device)
         self.stopwatch.device = self.device
-        counting = cost.flops() if self.flops_per_sample is None else contextlib.nullcontext()
+        counting = cost.FlopCount() if self.flops_per_sample is None else contextlib.nullcontext()
         seeded = _seeded(ids[0], self.seed) if self.method.one_at_a_time else contextlib.nullcontext()
         with (
             torch.set_grad_enabled(self.method.needs_grad),
@@ -115,7 +119,7 @@ class Evaluator(lightning.LightningModule):
         ):
             answer = getattr(self.method, self.task.spec.ability)(request)
         if counter is not None:
-            self.flops_per_sample = counter.get_total_flops() / len(ids)
+            self.flops_per_sample = counter.total / len(ids)
         with torch.no_grad():
             self._score(observations, self.task.accept(answer, request, observations))
             self._take_notes(observations, request)

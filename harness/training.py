@@ -80,11 +80,11 @@ def flops_per_step(module: Any, batch: Any) -> float:
     probe = copy.deepcopy(module).train()
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with cost.flops() as counter:
+        with cost.FlopCount() as counter:
             out = probe.training_step(batch, 0)
             loss = out["loss"] if isinstance(out, dict) else out
             loss.backward()
-    return float(counter.get_total_flops())
+    return float(counter.total)
 
 
 def fit(
@@ -127,20 +127,20 @@ def fit(
     module.total_steps = steps
     report = Report(steps=steps, train_samples=steps * size, train_gflops=steps * per_step / 1e9, params=cost.parameters([module]))
     loader = DataLoader(items, batch_size=size, sampler=IndexOrder(len(items), steps * size, seed), num_workers=0)
-    trainer = lightning.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="gpu" if device.startswith("cuda") else "cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        gradient_clip_val=getattr(module, "gradient_clip", None),
-        plugins=[LightningEnvironment()],
-        callbacks=[_Watch(report, steps, progress)],
-    )
     with quiet():
+        trainer = lightning.Trainer(
+            max_steps=steps,
+            max_epochs=-1,
+            accelerator="gpu" if device.startswith("cuda") else "cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=getattr(module, "gradient_clip", None),
+            plugins=[LightningEnvironment()],
+            callbacks=[_Watch(report, steps, progress)],
+        )
         try:
             trainer.fit(module, loader)
         except SystemExit as e:  # Lightning turns Ctrl-C into SystemExit
