@@ -72,7 +72,9 @@ def turned(planes: np.ndarray, turn: int) -> np.ndarray:
     return out[..., ::-1] if turn & 4 else out
 
 
-def crop(planes: Sequence[np.ndarray], patch: int, rng: np.random.Generator, scales: Sequence[int], augment: bool = True) -> tuple[np.ndarray, ...]:
+def crop(
+    planes: Sequence[np.ndarray], patch: int, rng: np.random.Generator, scales: Sequence[int], augment: bool = True
+) -> tuple[np.ndarray, ...]:
     """Cut the same window out of aligned arrays, uniformly placed, and turn all alike.
 
     ``scales[k]`` says how many pixels of plane k one pixel of the coarsest plane spans (all 1 for arrays of one size; a x4 pair of low- and
