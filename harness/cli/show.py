@@ -1,0 +1,220 @@
+"""``scorebench show``: one task, method, dataset, prior, metric or suite in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...configs.errors import RequestError, nearest, unknown
+from ..suites import Suite
+from .common import emit_json, hint, include_folders, include_option, json_option
+from .listing import declared
+
+Lines = list[tuple[str, str]]
+"""(label, text) of one line; the first label of a description is its heading."""
+
+
+def words(value: Any) -> str:
+    """Return a declaration's value as it would be read aloud: no braces, no quotes."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {words(v)}" if v not in ({}, None) else str(k) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(words(v) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _task(task_id: str) -> tuple[Lines, dict[str, Any]]:
+    from ...baselines.card import cards
+    from ...tasks.registry import get_spec
+
+    s = get_spec(task_id)
+    answer = words({k: v for k, v in s.returns.items() if k not in ("range", "clip")})
+    if s.returns.get("range"):
+        answer += " in [{}, {}]".format(*s.returns["range"])
+    metrics = []
+    for name, options in s.metrics.items():
+        protocol = {k: v for k, v in options.items() if k != "margin"}
+        facts = ["primary"] if name == s.primary else []
+        facts += [f"margin {options['margin']}"] if "margin" in options else []
+        facts += [words(protocol)] if protocol else []
+        metrics.append(name + (f" ({', '.join(facts)})" if facts else ""))
+    able = [c.id for c in cards().values() if c.answers(s.id, s.ability)]
+    lines: Lines = [
+        (f"task {s.id} (version {s.version})", s.title),
+        ("family", f"{s.family}: a method answers with its ability `{s.ability}`"),
+        ("dataset", s.dataset + (f"; {words(s.options)}" if s.options else "")),
+        ("splits", words({k: f"({v} of the dataset)" for k, v in s.splits.items()})),
+        ("observed", words(s.observe) or "as it is"),
+        ("given", words(s.gives) or "nothing but the number of samples"),
+        ("returns", answer),
+        ("training", words(s.train) if s.train else "none offered"),
+        ("metrics", "; ".join(metrics)),
+        ("reference", f"{s.reference or 'none'}; do-nothing row {s.do_nothing}"),
+        ("budgets", words(s.budgets)),
+        ("methods", ", ".join(able) or "none yet"),
+        ("notes", s.notes),
+        ("file", str(s.path)),
+    ]
+    return lines, {**dataclasses.asdict(s), "methods": able}
+
+
+def _method(text: str) -> tuple[Lines, dict[str, Any]]:
+    from ...baselines import card
+    from ...tasks.registry import specs
+
+    variant = card.parse_variant(text)
+    c = card.get(variant.method)
+    c.preset(variant.preset, "")
+    paper = ", ".join(str(c.paper[k]) for k in ("title", "authors", "venue", "year") if c.paper.get(k))
+    where = ", ".join(f"{k} {c.paper[k]}" for k in ("arxiv", "doi", "code") if c.paper.get(k))
+    tasks = [s.id for s in specs().values() if c.answers(s.id, s.ability)]
+    lines: Lines = [
+        (f"method {c.id}", c.title),
+        ("families", ", ".join(c.families) + f" (abilities {', '.join(c.abilities)})"),
+        ("paper", "; ".join(p for p in (paper, where) if p)),
+        ("uses", words(c.uses) or "nothing beside what the task gives"),
+        ("trains on", c.trains_on + (f"; fitted per {c.fit_per}" if c.fit_per else "")),
+        ("needs", words(c.needs)),
+        ("stochastic", {"none": "no: one seed is run", "inference": "at inference", "fit": "in its fit"}[c.stochastic]),
+        *((f"[{name}]", words({k: v for k, v in (p or {}).items() if v})) for name, p in c.presets.items()),
+        ("published", words(c.published)),
+        ("tasks", ", ".join(tasks) or "none"),
+        ("notes", c.notes),
+        ("target", c.target),
+        ("file", str(c.path)),
+    ]
+    return lines, {**dataclasses.asdict(c), "families": c.families, "answers": tasks}
+
+
+def _dataset(dataset_id: str) -> tuple[Lines, dict[str, Any]]:
+    from ...datasets import registry
+    from ...tasks.registry import specs
+
+    d = registry.get(dataset_id)
+    missing = d.missing()
+    counts = {s: len(d.ids(s)) for s in d.splits} if missing is None else {}
+    rights = {"redistribute": "may be redistributed", "display": "may be displayed in small previews", "never": "never leave the machine"}
+    tasks = [s.id for s in specs().values() if s.dataset == dataset_id]
+    lines: Lines = [
+        (f"dataset {d.id} (version {d.version})", d.title),
+        ("kind", d.kind + (", embedded (no download)" if d.embedded else ", read from $SCOREBENCH_DATA")),
+        ("here", words(counts) if missing is None else missing),
+        ("licence", f"{d.licence}; {'audio' if d.kind == 'audio' else 'pixels'} {rights[d.pixels]}"),
+        ("source", d.source),
+        ("citation", " ".join(d.citation.split())),
+        ("tasks", ", ".join(tasks) or "none"),
+    ]
+    data = {
+        "id": d.id, "version": d.version, "title": d.title, "kind": d.kind, "embedded": d.embedded, "here": missing is None,
+        "missing": missing, "samples": counts, "licence": d.licence, "pixels": d.pixels, "source": d.source, "citation": d.citation,
+        "tasks": tasks,
+    }  # fmt: skip
+    return lines, data
+
+
+def _prior(prior_id: str) -> tuple[Lines, dict[str, Any]]:
+    rows = {r["id"]: r for r in declared("priors")}
+    if prior_id not in rows:
+        raise unknown("prior", prior_id, rows)
+    row = rows[prior_id]
+    lines: Lines = [(f"prior {prior_id}", str(row.get("title", "")))]
+    return lines + [(k, words(v)) for k, v in row.items() if k not in ("id", "title")], row
+
+
+def _metric(name: str) -> tuple[Lines, dict[str, Any]]:
+    from ...tasks.metrics import registry
+    from ...tasks.registry import specs
+
+    info = registry.info(name)
+    tasks = [s.id for s in specs().values() if name in s.metrics]
+    text = registry.describe(name)
+    return [(text, ""), ("tasks", ", ".join(tasks) or "none")], {"id": name, "title": info.title, "description": text, "tasks": tasks}
+
+
+def _suite(name: str) -> tuple[Lines, dict[str, Any]]:
+    from .. import suites
+
+    s: Suite = suites.get(name)
+    cells = [(f"cell {i}", f"{', '.join(c.variants)} on {', '.join(c.tasks)}; seeds {words(c.seeds)}") for i, c in enumerate(s.cells, 1)]
+    return [(f"suite {s.id}", s.title), *cells, ("notes", s.notes), ("file", str(s.path))], dataclasses.asdict(s)
+
+
+KINDS: dict[str, Callable[[str], tuple[Lines, dict[str, Any]]]] = {
+    "task": _task, "method": _method, "dataset": _dataset, "prior": _prior, "metric": _metric, "suite": _suite,
+}  # fmt: skip
+
+
+def _known(kind: str) -> list[str]:
+    if kind == "task":
+        from ...tasks.registry import specs
+
+        return list(specs())
+    if kind == "method":
+        from ...baselines.card import cards
+
+        return list(cards())
+    if kind == "dataset":
+        from ...datasets import registry as datasets
+
+        return datasets.known()
+    if kind == "metric":
+        from ...tasks.metrics import registry as metrics
+
+        return metrics.known()
+    return [str(r["id"]) for r in declared(kind + "s")]
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of thing ``name`` is; RequestError when nothing, or more than one thing, has that id."""
+    plain = name.partition("[")[0]
+    known = {kind: _known(kind) for kind in KINDS}
+    hits = [kind for kind, ids in known.items() if plain in ids]
+    if name.startswith("folder:"):
+        return "dataset"
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise RequestError(
+            f"{name!r} is a {' and a '.join(hits)}; say which: {' or '.join(f'`scorebench show {kind} {name}`' for kind in hits)}"
+        )
+    close = nearest(plain, [i for ids in known.values() for i in ids])
+    near = f"did you mean {' or '.join(close)}?" if close else f"accepted: the id of a {', '.join(KINDS)}."
+    raise RequestError(f"Unknown id {name!r}; {near}")
+
+
+def render(lines: Lines, width: int = 120) -> str:
+    """Return the description as text, labels in a column."""
+    out = [": ".join(p for p in lines[0] if p)]
+    pad = max(len(label) for label, _ in lines[1:]) + 2
+    for label, text in lines[1:]:
+        if text:
+            first, rest = "  " + label.ljust(pad), " " * (pad + 2)
+            text = " ".join(text.split())
+            out.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False))
+    return "\n".join(out)
+
+
+@click.command("show")
+@click.argument("words_", nargs=-1, required=True, metavar="[KIND] ID")
+@include_option
+@json_option
+def show(words_: tuple[str, ...], include: tuple[Path, ...], as_json: bool) -> None:
+    """Explain one task, method (or method[preset]), dataset, prior, metric or suite. KIND is guessed where it is left out."""
+    include_folders(include)
+    if len(words_) > 2:
+        raise click.UsageError(f"Expected [KIND] ID, got {len(words_)} words: {' '.join(words_)}.")
+    kind = words_[0].removesuffix("s") if len(words_) == 2 else kind_of(words_[0])
+    if kind not in KINDS:
+        raise RequestError(f"Unknown kind {words_[0]!r}; {hint(kind, KINDS)}")
+    lines, data = KINDS[kind](words_[-1])
+    if as_json:
+        emit_json(data)
+    else:
+        click.echo(render(lines))
