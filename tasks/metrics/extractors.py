@@ -42,12 +42,13 @@ class Extractor:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Return `embed` of the batch, remembered for as long as this very tensor stays unchanged."""
-        if self._last is not None and self._last[0]() is images and self._last[1] == images._version:
+        tracked = not images.is_inference()  # inference tensors keep no count of in-place changes
+        if tracked and self._last is not None and self._last[0]() is images and self._last[1] == images._version:
             return self._last[2]
         checked(self.name, images, rank=4)
         with torch.no_grad():
             rows = self.embed(images.float()).float()
-        self._last = (weakref.ref(images), images._version, rows) if not images.is_inference() else None
+        self._last = (weakref.ref(images), images._version, rows) if tracked else None
         return rows
 
 
@@ -57,7 +58,7 @@ class SmallNet(nn.Module):
     Strides halve the image until 4 x 4 is left, so that features still know where things are.
     """
 
-    def __init__(self, channels: int, side: int, classes: int, width: int = 48, base: int = 24) -> None:
+    def __init__(self, channels: int, side: int, classes: int, width: int, base: int = 24) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, base, 3, padding=1), nn.SiLU()]
         planes = base
@@ -90,7 +91,7 @@ class Shipped(Extractor):
         super().__init__(name, path or SHIPPED / f"{name}.safetensors")
         self.channels, self.side, _ = SHAPES[name]
         state = load_file(self.path)
-        self.net = SmallNet(self.channels, self.side, len(state["head.bias"])).eval().requires_grad_(False)
+        self.net = SmallNet(self.channels, self.side, *state["head.weight"].shape).eval().requires_grad_(False)
         self.net.load_state_dict({k: v.float() for k, v in state.items()})
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
