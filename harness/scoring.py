@@ -36,13 +36,13 @@ def _reference(task_id: str, split: str, metric: str) -> tuple[Any, str]:
     m = task.metrics[metric]
     if not m.needs_reference:
         return None, ""
-    key = f"{task.dataset.fingerprint()}|{task.spec.splits[split]}|{sorted(task.spec.options.items())}"
-    return m.reference(task.reference_set(split)), hashlib.sha256(key.encode()).hexdigest()
+    reference = m.reference(task.reference_set(split))
+    return reference, reference.hash
 
 
 def summarise(outcome: Outcome, task: Task, split: str) -> dict[str, dict[str, Any]]:
     """Return the record's ``metrics``: every metric of the task has a value with its identity, or says why it has none."""
-    from ..tasks.metrics.uncertainty import block_jackknife
+    from ..tasks.metrics.uncertainty import jackknife
 
     out: dict[str, dict[str, Any]] = {}
     for name, metric in task.metrics.items():
@@ -63,7 +63,7 @@ def summarise(outcome: Outcome, task: Task, split: str) -> dict[str, dict[str, A
                 "n": len(features),
                 "identity": metric.set_identity(len(features), reference_hash),
                 "level": "set",
-                "se": float(block_jackknife(lambda f, m=metric, r=reference: m.value(f, r), features)),  # type: ignore[misc]
+                "se": se if math.isfinite(se := jackknife(metric, features, reference)) else None,
             }
         low, high = metric.bounds
         if not math.isfinite(entry["value"]) or not low <= entry["value"] <= high:
