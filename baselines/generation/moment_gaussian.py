@@ -1,0 +1,52 @@
+"""A Gaussian with the training samples' mean and covariance: the row of every generation board that does nothing clever."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..method import DataSpec, Method, Request
+
+
+class MomentGaussian(Method):
+    """x = mean + F z + residual z', where F F^T holds the ``rank`` largest principal directions of the covariance.
+
+    What is left of the variance is spread evenly over the other directions (probabilistic PCA, Tipping and Bishop 1999, eq. 8), so mean and
+    total variance are matched exactly; with at least as many directions as dimensions the covariance is, too.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    residual: Tensor
+
+    def __init__(self, data: DataSpec, rank: int = 256) -> None:
+        super().__init__()
+        if data.shape is None:
+            raise ValueError("moment-gaussian needs samples of one shape")
+        self.size = math.prod(data.shape)
+        self.rank = min(rank, self.size)
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("factor", torch.zeros(self.size, self.rank))
+        self.register_buffer("residual", torch.zeros(()))
+
+    def learn(self, data: Dataset) -> None:
+        rows = torch.stack([data[i]["target"].flatten() for i in range(len(data))]).double()  # type: ignore[arg-type]
+        self.mean.copy_(rows.mean(0))
+        centred = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
+        values, vectors = torch.linalg.eigh(centred.T @ centred)
+        values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+        left = self.size - self.rank
+        rest = values[self.rank :].mean() if left else torch.zeros(())
+        # sqrt(l - rest) along each direction kept, since the residual noise adds `rest` to all of them
+        self.factor.copy_(vectors[:, : self.rank] * (values[: self.rank] - rest).clamp_min(0).sqrt())
+        self.residual.copy_(rest.sqrt())
+
+    def sample(self, request: Request) -> Tensor:
+        assert request.returns.shape is not None
+        x = self.mean + request.rng.at("z").normal((self.rank,)) @ self.factor.T
+        if self.rank < self.size:
+            x = x + self.residual * request.rng.at("residual").normal((self.size,))
+        return x.reshape(-1, *request.returns.shape)

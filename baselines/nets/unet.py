@@ -1,0 +1,113 @@
+"""A small U-Net with noise level and label: the score network of pictures (Ho et al. 2020; Dhariwal and Nichol 2021, in small).
+
+No in-place operation and no fused attention kernel is used, so forward-mode derivatives (JVP) go through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .embed import LabelEmbedding, ScalarEmbedding
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(8 if channels % 8 == 0 else 1, channels)
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions with a scale and shift from the embedding in between; the second starts at zero."""
+
+    def __init__(self, inside: int, out: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = _norm(inside), nn.Conv2d(inside, out, 3, padding=1)
+        self.modulate = nn.Linear(embedding, 2 * out)
+        self.norm2, self.drop, self.conv2 = _norm(out), nn.Dropout(dropout), nn.Conv2d(out, out, 3, padding=1)
+        self.skip = nn.Conv2d(inside, out, 1) if inside != out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        scale, shift = self.modulate(e)[:, :, None, None].chunk(2, 1)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x)))) * (1 + scale) + shift
+        return self.skip(x) + self.conv2(self.drop(F.silu(h)))
+
+
+class Attention(nn.Module):
+    """Self-attention over positions, one head per 32 channels; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // 32)
+        self.norm, self.qkv, self.out = _norm(channels), nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
+        weights = torch.einsum("bhcq,bhck->bhqk", q, k).mul((c // self.heads) ** -0.5).softmax(-1)
+        return x + self.out(torch.einsum("bhqk,bhck->bhcq", weights, v).reshape(b, c, h, w))
+
+
+class ScoreUNet(nn.Module):
+    """``forward(x, level, label)`` returns like x.
+
+    x (B, C, H, W), sides divisible by 2^(len(widths) - 1); level (B,), a function of the noise level of order 1; label int64 (B,),
+    negative for none, or None. ``widths`` are the channels of each resolution, ``blocks`` the residual blocks per resolution; attention
+    is at the lowest resolution.
+    """
+
+    def __init__(
+        self, channels: int, widths: Sequence[int] = (32, 64, 96), blocks: int = 1, embedding: int = 128, classes: int = 0,
+        dropout: float = 0.0, attention: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.level = ScalarEmbedding(embedding)
+        self.label = LabelEmbedding(classes, embedding) if classes else None
+        self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        width, kept = widths[0], []
+        for level, w in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(ResBlock(width, w, embedding, dropout))
+                width = w
+                kept.append(w)
+            if level < len(widths) - 1:
+                self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+        self.middle1 = ResBlock(width, width, embedding, dropout)
+        self.attend = Attention(width) if attention else nn.Identity()
+        self.middle2 = ResBlock(width, width, embedding, dropout)
+        for level, w in reversed(list(enumerate(widths))):
+            for _ in range(blocks):
+                self.up.append(ResBlock(width + kept.pop(), w, embedding, dropout))
+                width = w
+            if level > 0:
+                self.up.append(nn.Conv2d(width, widths[level - 1], 3, padding=1))
+                width = widths[level - 1]
+        self.leave = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
+        nn.init.zeros_(self.leave[2].weight)
+        nn.init.zeros_(self.leave[2].bias)
+
+    def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+        e = self.level(level)
+        if self.label is not None:
+            e = e + self.label(label, len(x))
+        e = F.silu(e)
+        h, kept = self.enter(x), []
+        for layer in self.down:
+            if isinstance(layer, ResBlock):
+                h = layer(h, e)
+                kept.append(h)
+            else:
+                h = layer(h)
+        h = self.middle2(self.attend(self.middle1(h, e)), e)
+        for layer in self.up:
+            if isinstance(layer, ResBlock):
+                h = layer(torch.cat([h, kept.pop()], 1), e)
+            else:
+                h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.leave(h)

@@ -1,0 +1,79 @@
+"""Generation: nothing (or a label) is given, and a fixed number of samples is compared, as a set, with held-out real ones.
+
+``options``: ``count`` samples to draw; ``entry`` of the dataset that holds a sample (image, x). ``observe``: ``{label: balanced}`` gives
+sample i the class i mod K, so that every class is asked for equally often whatever the seed. The task's splits differ in the real samples
+compared with and in the noise streams, not in the questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from ..configs.errors import RequestError
+from ..datasets.base import Sample
+from .base import Observation, Task
+from .finite import FiniteSet, column, samples
+
+LABELS = ("balanced",)
+BATCH = 512
+
+
+class GenerationTask(Task):
+    """A task of the generation family."""
+
+    def ids(self, split: str = "test") -> list[str]:
+        """Return ``sample-0000`` ... : the questions, not the dataset's samples."""
+        if split not in self.spec.splits:
+            raise RequestError(f"task {self.id} has no split {split!r}; accepted: {', '.join(self.spec.splits)}.")
+        count = self.spec.options.get("count")
+        if not isinstance(count, int) or count < 2:
+            raise RequestError(f"task {self.id}: options.count is {count!r}; a generation task states how many samples are drawn (2 or more).")
+        return [f"sample-{i:04d}" for i in range(count)]
+
+    def observe(self, split: str, sample_id: str, draw: int = 0) -> Observation:
+        """Return question ``sample_id``: empty, or the label it asks for. Nothing in it is random."""
+        given: dict[str, Any] = {}
+        if (how := self.spec.observe.get("label")) is not None:
+            if how not in LABELS:
+                raise RequestError(f"task {self.id}: observe.label is {how!r}; accepted: {', '.join(LABELS)}.")
+            given["label"] = torch.tensor(int(sample_id.rpartition("-")[2]) % self.classes)
+        return Observation(sample_id, sample_id, given, dict(given))
+
+    def _observe(self, sample: Sample, split: str, draw: int) -> Observation:
+        return self.observe(split, sample.sample_id, draw)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes of the dataset, 0 where it has none."""
+        return int(getattr(self.dataset, "classes", 0))
+
+    @property
+    def entry(self) -> str:
+        """The entry of a dataset sample that is generated."""
+        return str(self.spec.options.get("entry", "image"))
+
+    def _real(self, dataset_split: str) -> dict[str, torch.Tensor]:
+        rows = samples(self.spec.dataset, dataset_split)
+        out = {"answer": column(rows, self.entry)}
+        if "label" in rows[0].data:
+            out["label"] = column(rows, "label")
+        return out
+
+    def reference_set(self, split: str = "test") -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the real samples of the split in batches: ``answer``, and ``label`` where the data have one."""
+        columns = self._real(self.spec.splits[split])
+        for start in range(0, len(columns["answer"]), BATCH):
+            yield {name: values[start : start + BATCH] for name, values in columns.items()}
+
+    def training_set(self, trains_on: str, seed: int) -> TorchDataset:
+        """Return the training split, in memory: ``target`` (and ``label`` where the data have one). Nothing depends on the seed."""
+        if not self.spec.train:
+            return super().training_set(trains_on, seed)
+        if trains_on != "clean":
+            raise RequestError(f"task {self.id} offers clean samples only; a method with `trains_on: {trains_on}` cannot be trained on it.")
+        real = self._real(self.spec.train.get("split", "train"))
+        return FiniteSet({"target": real["answer"], **({"label": real["label"]} if "label" in real else {})})
