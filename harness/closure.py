@@ -36,7 +36,7 @@ UNCOUNTED = (
 
 They are also where the closure ends: a registry loads by name, and what it loads is a declared root of the unit."""
 
-HARNESS = ("harness.runner", "harness.evaluator", "harness.training")
+HARNESS = (".harness.runner", ".harness.evaluator", ".harness.training")
 """Roots of every unit."""
 
 
@@ -205,6 +205,11 @@ def _hashes() -> Any:
     from .identity import FileHashes
 
     return FileHashes()
+
+
+def flush() -> None:
+    """Keep the hashes of plug-in files for the next process."""
+    _hashes().save()
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 from ..configs.errors import RequestError
 from ..configs.loader import home, write_atomic
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 LENGTH = 32
 """Hexadecimal digits of an id (128 bits)."""
 
@@ -40,12 +41,38 @@ def _plain(value: Any) -> Any:
 
 def canonical(value: Any) -> str:
     """Return the one JSON text of ``value``: keys sorted, no spaces, equal numbers written equally."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return str(value) if type(value) is int else _ENCODER.encode(_plain(value))
 
 
 def content_id(*parts: Any) -> str:
     """Return the id (32 hexadecimal digits) of ``parts``: equal exactly when their canonical JSON is."""
     return hashlib.sha256(canonical(list(parts)).encode()).hexdigest()[:LENGTH]
+
+
+class Series:
+    """The ids of many contents that differ in a few values: ``Series(fixed, names).id(values)`` equals ``content_id({**fixed, **values})``.
+
+    Planning 100,000 units spends its time in JSON; here only the values that differ are written anew.
+    """
+
+    def __init__(self, fixed: Mapping[str, Any], names: tuple[str, ...]) -> None:
+        self.names = names
+        holes = {name: f"\x00{name}\x00" for name in names}
+        text = canonical([{**fixed, **holes}])
+        self._parts: list[str] = []
+        for name in sorted(names):
+            before, hole, text = text.partition(canonical(holes[name]))
+            assert hole, f"{name} is in fixed"
+            self._parts.append(before)
+        self._parts.append(text)
+        self._order = sorted(names)
+
+    def id(self, values: Mapping[str, Any]) -> str:
+        """Return the id of the fixed content with ``values`` (one for each name)."""
+        text = self._parts[0]
+        for name, part in zip(self._order, self._parts[1:], strict=True):
+            text += canonical(values[name]) + part
+        return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
 class FileHashes:
