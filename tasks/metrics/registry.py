@@ -38,6 +38,7 @@ TABLE: dict[str, Info] = _table(
     ("lpips", "perceptual:LPIPS", "Learned perceptual image patch similarity", "image", "sample", False),
     ("fid", "distribution:FID", "Frechet Inception distance", "distribution", "set", False),
     ("fd-digits", "distribution:FDDigits", "Frechet distance on the shipped digits features", "distribution", "set", False),
+    ("fd-shapes", "distribution:FDShapes", "Frechet distance on the shipped shapes features", "distribution", "set", False),
     ("sliced-wasserstein", "points:SlicedWasserstein", "Sliced Wasserstein distance", "distribution", "set", False),
     ("mode-coverage", "points:ModeCoverage", "Share of the modes that samples reach", "distribution", "set", True),
     ("accuracy", "classify:Accuracy", "Share of correct labels", "classification", "sample", True),
@@ -46,14 +47,18 @@ TABLE: dict[str, Info] = _table(
 )
 """Name to what can be said without importing the metric. Titles, levels and directions are asserted equal to the classes' in the tests."""
 
-SPEECH: dict[str, Info] = {
-    name: Info(name, ".tasks.metrics.speech:METRICS", title, "speech")
-    for name, title in {
-        "si-sdr": "Scale-invariant signal-to-distortion ratio",
-        "estoi": "Extended short-time objective intelligibility",
-    }.items()
-}
-"""Speech metrics are listed by the module itself (``METRICS``: name to class)."""
+SPEECH: dict[str, Info] = _table(
+    ("si-sdr", "speech:SISDR", "Scale-invariant signal-to-distortion ratio", "speech", "sample", True),
+    ("estoi", "speech:ESTOI", "Extended short-time objective intelligibility", "speech", "sample", True),
+    ("stoi", "speech:STOI", "Short-time objective intelligibility", "speech", "sample", True),
+    ("pesq", "speech:PESQ", "Perceptual evaluation of speech quality (MOS-LQO)", "speech", "sample", True),
+    ("segsnr", "speech:SegmentalSNR", "Segmental signal-to-noise ratio", "speech", "sample", True),
+    ("lsd", "speech:LogSpectralDistance", "Log-spectral distance", "speech", "sample", False),
+    ("csig", "speech:CSIG", "Composite rating of signal distortion", "speech", "sample", True),
+    ("cbak", "speech:CBAK", "Composite rating of background noise", "speech", "sample", True),
+    ("covl", "speech:COVL", "Composite rating of overall quality", "speech", "sample", True),
+)
+"""The metrics of enhanced speech."""
 
 
 def known() -> list[str]:
