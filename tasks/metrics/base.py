@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -122,6 +122,8 @@ class Metric(ABC):
     """The full protocol in words, for ``scorebench show metric``."""
     needs_reference: ClassVar[bool] = False
     """Set-level metrics that compare with a reference set."""
+    reference_kind: ClassVar[Literal["split", "train"]] = "split"
+    """Which real samples are the reference: those of the scored split, or those a method may have learned from (memorisation)."""
 
     def identity(self) -> str:
         """Return the identity: name and every protocol choice, e.g. ``psnr|rgb|crop=0|range=1|per-image``."""
@@ -145,6 +147,17 @@ class Metric(ABC):
         Metrics with `needs_reference` return a `Reference`, whose ``hash`` goes into `set_identity`.
         """
         return None
+
+    def cached_reference(self, key: str, batches: Callable[[], Iterable[Mapping[str, torch.Tensor]]]) -> Any:
+        """Return `reference` of ``batches()``; metrics on a feature network keep the rows on disk under ``key`` (what the set depends on:
+        fingerprint, split, view) and their network's hash, so that a reference set is embedded once per machine."""
+        return self.reference(batches())
+
+    def leave_out(self, features: np.ndarray, reference: Any, which: np.ndarray) -> np.ndarray:
+        """Return the values without each block, (blocks,), for the jackknife; ``which`` (N,) says in which block a sample is."""
+        import numpy as np
+
+        return np.array([self.value(features[which != k], reference) for k in range(int(which.max()) + 1)], dtype=np.float64)
 
     def value(self, features: np.ndarray, reference: Any = None) -> float:
         """Return the metric of the whole set: features (N, d) in sample order, and what `reference` returned."""

@@ -55,7 +55,8 @@ def lpc(autocorrelation: np.ndarray) -> np.ndarray:
 
 
 def log_likelihood_ratio(clean: np.ndarray, processed: np.ndarray, fs: int) -> float:
-    """Return the mean LLR of the lowest 95 % of the frames: log of how much worse the processed signal's LPC filter predicts the clean one."""
+    """Return the mean LLR of the lowest 95 % of the frames: log of how much worse the processed signal's LPC filter predicts the clean
+    one."""
     order = 10 if fs < 10000 else 16
     correlations = []
     for signal in (clean, processed):

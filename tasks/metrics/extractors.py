@@ -27,6 +27,9 @@ SIDE = 299
 class Extractor:
     """A feature network under a name and the hash of its weights; ``id`` goes into metric identities."""
 
+    mode = ""
+    """How images enter the network, where there is more than one way."""
+
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path, self.hash = name, path, file_sha256(path)
         self._last: tuple[Any, int, torch.Tensor] | None = None
@@ -74,12 +77,12 @@ class SmallNet(nn.Module):
         return self.body(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return class logits (B, classes)."""
+        """Return logits (B, classes), of several attributes side by side."""
         return self.head(torch.nn.functional.silu(self.features(x)))
 
 
-SHAPES = {"digits": (1, 8, 10), "shapes": (3, 32, 8)}
-"""Shipped networks: image channels, side, and number of classes of the training labels."""
+SHAPES = {"digits": (1, 8), "shapes": (3, 32)}
+"""Shipped networks: channels and side of the images they take."""
 
 
 class Shipped(Extractor):
@@ -89,7 +92,7 @@ class Shipped(Extractor):
         from safetensors.torch import load_file
 
         super().__init__(name, path or SHIPPED / f"{name}.safetensors")
-        self.channels, self.side, _ = SHAPES[name]
+        self.channels, self.side = SHAPES[name]
         state = load_file(self.path)
         self.net = SmallNet(self.channels, self.side, *state["head.weight"].shape).eval().requires_grad_(False)
         self.net.load_state_dict({k: v.float() for k, v in state.items()})

@@ -1,8 +1,7 @@
 """Metrics of enhanced speech beside the clean signal: SI-SDR, STOI and ESTOI, PESQ, segmental SNR, log-spectral distance, composites.
 
-Answers and targets are (B, 1, T). STOI and PESQ are computed by the packages pystoi and pesq, which results in papers come from; the second is
-an extra, since it has to be compiled. What `composite` holds (LLR, WSS and their mixtures) needs numpy alone.
-"""
+Answers and targets are (B, 1, T). STOI and PESQ are computed by the packages pystoi and pesq, which results in papers come from; the second
+is an extra, since it has to be compiled. What `composite` holds (LLR, WSS and their mixtures) needs numpy alone."""
 
 from __future__ import annotations
 
@@ -67,8 +66,8 @@ class SISDR(SpeechMetric):
     unit = "dB"
     bounds = (-CAP, CAP)
     paper = "Le Roux, Wisdom, Erdogan, Hershey: SDR - half-baked or well done? ICASSP 2019."
-    protocol = """10 log10(|a s|^2 / |a s - x|^2) with a = <x, s> / |s|^2 over the whole signal x, clean s, float64; cut to [-100, 100] dB. zero_mean
-        takes each signal's mean away first (off, as in the paper's equations and in the tables of speech enhancement)."""
+    protocol = """10 log10(|a s|^2 / |a s - x|^2) with a = <x, s> / |s|^2 over the whole signal x, clean s, float64; cut to [-100, 100] dB.
+        zero_mean takes each signal's mean away first (off, as in the paper's equations and in the tables of speech enhancement)."""
 
     def __init__(self, zero_mean: bool = False) -> None:
         super().__init__()
@@ -98,8 +97,8 @@ class STOI(SpeechMetric):
     higher_is_better = True
     bounds = (-1.0, 1.0 + 1e-9)
     paper = "Taal, Hendriks, Heusdens, Jensen: An algorithm for intelligibility prediction of time-frequency weighted noisy speech, TASLP 2011."
-    protocol = """pystoi on the whole signal, resampled to 10 kHz, frames 40 dB below the loudest clean one left out; needs 0.4 s of speech. The
-        package dithers with global random numbers; they are seeded for each signal, so the value is a function of the signals."""
+    protocol = """pystoi on the whole signal, resampled to 10 kHz, frames 40 dB below the loudest clean one left out; needs 0.4 s of speech.
+        The package dithers with global random numbers; they are seeded for each signal, so the value is a function of the signals."""
     extended = False
 
     def unavailable(self) -> Unavailable | None:
@@ -135,8 +134,8 @@ class PESQ(SpeechMetric):
     higher_is_better = True
     bounds = (0.99, 4.65)
     paper = "ITU-T Recommendations P.862 (2001), P.862.1 (2003), P.862.2 (2007)."
-    protocol = """MOS-LQO of the package pesq. mode wb: P.862.2 at 16 kHz; nb: P.862 with the P.862.1 mapping, at 8 or 16 kHz. Numbers of the two modes
-        are not comparable. An answer in which the algorithm finds no speech at all gets the scale's lowest value."""
+    protocol = """MOS-LQO of the package pesq. mode wb: P.862.2 at 16 kHz; nb: P.862 with the P.862.1 mapping, at 8 or 16 kHz. Numbers of
+        the two modes are not comparable. An answer in which the algorithm finds no speech at all gets the scale's lowest value."""
 
     def __init__(self, mode: str = "wb", sample_rate: int = 16000) -> None:
         super().__init__(sample_rate)
@@ -163,8 +162,8 @@ class SegmentalSNR(SpeechMetric):
     unit = "dB"
     bounds = (-10.0, 35.0)
     paper = "Hansen, Pellom: An effective quality evaluation protocol for speech enhancement algorithms, ICSLP 1998."
-    protocol = """Frames of 30 ms, Hann window, 75 % overlap; 10 log10(sum s^2 / sum (s - x)^2) cut to [-10, 35] dB; mean over all frames, silent ones
-        included, as in the composite measures."""
+    protocol = """Frames of 30 ms, Hann window, 75 % overlap; 10 log10(sum s^2 / sum (s - x)^2) cut to [-10, 35] dB; mean over all frames,
+        silent ones included, as in the composite measures."""
 
     def one(self, answer: np.ndarray, clean: np.ndarray) -> float:
         return composite.segmental_snr(clean, answer, self.sample_rate)
@@ -179,8 +178,8 @@ class LogSpectralDistance(SpeechMetric):
     unit = "dB"
     bounds = (0.0, 200.0)
     paper = "Cohen, Gannot: Spectral enhancement methods, Springer Handbook of Speech Processing, 2008."
-    protocol = """Frames of 32 ms, Hann window, 50 % overlap; log spectra 20 log10|X| confined to 50 dB below the clean signal's largest value; root mean
-        square over frequency, mean over frames. The answer is not rescaled: level counts."""
+    protocol = """Frames of 32 ms, Hann window, 50 % overlap; log spectra 20 log10|X| confined to 50 dB below the clean signal's largest
+        value; root mean square over frequency, mean over frames. The answer is not rescaled: level counts."""
     dynamic_range = 50.0
 
     def one(self, answer: np.ndarray, clean: np.ndarray) -> float:
@@ -203,8 +202,8 @@ class _Composite(SpeechMetric):
     higher_is_better = True
     bounds = (1.0, 5.0)
     paper = "Hu, Loizou: Evaluation of objective quality measures for speech enhancement, TASLP 2008."
-    protocol = """Hu and Loizou's coefficients with wide-band PESQ at 16 kHz, as in the tables on VoiceBank-DEMAND; LLR and WSS are means of the lowest
-        95 % of the frames, LLR is not cut at 2. Meant for recordings: in frames of digital silence LLR has no meaning."""
+    protocol = """Hu and Loizou's coefficients with wide-band PESQ at 16 kHz, as in the tables on VoiceBank-DEMAND; LLR and WSS are means of
+        the lowest 95 % of the frames, LLR is not cut at 2. Meant for recordings: in frames of digital silence LLR has no meaning."""
     rating: str
 
     def __init__(self) -> None:
@@ -274,7 +273,5 @@ def _numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-METRICS: dict[str, type[Metric]] = {
-    cls.name: cls for cls in (SISDR, ESTOI, STOI, PESQ, SegmentalSNR, LogSpectralDistance, CSIG, CBAK, COVL)
-}
+METRICS: dict[str, type[Metric]] = {cls.name: cls for cls in (SISDR, ESTOI, STOI, PESQ, SegmentalSNR, LogSpectralDistance, CSIG, CBAK, COVL)}
 """Metric name to class."""

@@ -1,8 +1,8 @@
 """Trains the small feature networks of fd-digits and fd-shapes: ``python -m scorebench.tasks.metrics.train_features digits --out FILE``.
 
-A classifier of the dataset's labels, on its train split only, with small shifts and noise as augmentation. One thread and one seed, so that
-the same command under the same versions writes the same bytes. Weights of two or more dimensions are stored as float16, and the accuracy
-that is printed and stored is that of the stored weights."""
+A classifier of the dataset's labels (of scenes, of every attribute of the main object), on its train split only, with small shifts and
+noise as augmentation. One thread and one seed, so that the same command under the same versions writes the same bytes. Weights of two or
+more dimensions are stored as float16, and the accuracy that is printed and stored is that of the stored weights."""
 
 from __future__ import annotations
 
@@ -17,20 +17,34 @@ from torch.nn import functional
 
 from ...configs.loader import write_atomic
 from ...datasets import registry as datasets
+from ...datasets.base import Sample
+from ...datasets.shapes import BACKGROUNDS, COLOURS, KINDS, SIZES, Scene
 from .extractors import SHAPES, SmallNet
 
 SEED = 20240
 RECIPES = {
     "digits": {"steps": 1500, "batch": 128, "lr": 2e-3, "noise": 0.1, "shift": 1, "width": 32, "limit": None},
-    "shapes": {"steps": 1500, "batch": 64, "lr": 2e-3, "noise": 0.05, "shift": 2, "width": 48, "limit": 6000},
+    "shapes": {"steps": 1500, "batch": 64, "lr": 2e-3, "noise": 0.05, "shift": 0, "width": 48, "limit": None},
 }
+HEADS = {"digits": [10], "shapes": [len(KINDS), len(COLOURS), len(SIZES), len(BACKGROUNDS), 2, 4, 4]}
+"""Number of classes of each attribute that a network is trained to tell."""
+
+
+def attributes(name: str, sample: Sample) -> list[int]:
+    """Return what the network is to tell of one sample: the digit; of a scene, all the main object is, and the number of objects."""
+    if name != "shapes":
+        return [int(sample["label"])]
+    scene: Scene = sample["scene"]
+    main = scene.things[0]
+    looks = [KINDS.index(main.kind), list(COLOURS).index(main.colour), list(SIZES).index(main.size), list(BACKGROUNDS).index(scene.background)]
+    return [*looks, len(scene.things) - 1, main.x // 8, main.y // 8]
 
 
 def load(name: str, split: str, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images (N, C, H, W) and labels (N,) of a dataset split, in order."""
+    """Return images (N, C, H, W) and attributes (N, H) of a dataset split, in order."""
     dataset = datasets.get(name)
     samples = [dataset.sample(split, i) for i in dataset.ids(split)[:limit]]
-    return torch.stack([torch.as_tensor(s["image"]) for s in samples]), torch.tensor([int(s["label"]) for s in samples])
+    return torch.stack([torch.as_tensor(s["image"]) for s in samples]), torch.tensor([attributes(name, s) for s in samples])
 
 
 def augment(images: torch.Tensor, noise: float, shift: int, generator: torch.Generator) -> torch.Tensor:
@@ -46,18 +60,21 @@ def augment(images: torch.Tensor, noise: float, shift: int, generator: torch.Gen
 def train(name: str, seed: int = SEED) -> tuple[SmallNet, dict[str, object]]:
     """Return the trained network, rounded as it is stored, and what is known about it (recipe, seed, accuracy on dev and test)."""
     recipe = RECIPES[name]
-    channels, side, _ = SHAPES[name]
+    channels, side = SHAPES[name]
+    heads = HEADS[name]
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     images, labels = load(name, "train", recipe["limit"])
-    net = SmallNet(channels, side, int(labels.max()) + 1, recipe["width"])
+    net = SmallNet(channels, side, sum(heads), recipe["width"])
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe["lr"], weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe["steps"])
     generator = torch.Generator().manual_seed(seed)
     for _ in range(recipe["steps"]):
         pick = torch.randint(0, len(images), (recipe["batch"],), generator=generator)
-        logits = net(augment(images[pick], recipe["noise"], recipe["shift"], generator))
-        loss = functional.cross_entropy(logits, labels[pick], label_smoothing=0.1)  # keeps the features' scale bounded
+        logits = net(augment(images[pick], recipe["noise"], recipe["shift"], generator)).split(heads, 1)
+        # smoothing keeps the features' scale bounded
+        losses = [functional.cross_entropy(h, y, label_smoothing=0.1) for h, y in zip(logits, labels[pick].T, strict=True)]
+        loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -68,7 +85,8 @@ def train(name: str, seed: int = SEED) -> tuple[SmallNet, dict[str, object]]:
     for split in ("dev", "test"):
         x, y = load(name, split, 2000)
         with torch.no_grad():
-            facts[f"accuracy_{split}"] = round(float((net(x).argmax(1) == y).double().mean()), 4)
+            told = torch.stack([h.argmax(1) for h in net(x).split(heads, 1)], 1)
+        facts[f"accuracy_{split}"] = [round(v, 4) for v in (told == y).double().mean(0).tolist()]
     return net, facts
 
 
