@@ -26,25 +26,25 @@ def time_grid(schedule: Schedule, steps: int, kind: Grid = "uniform-t", end: flo
         raise ValueError(f"a time grid must end inside [0, {schedule.t_max}), got {end}")
     top = torch.tensor(schedule.t_max, dtype=torch.float64)
     u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    if kind == "uniform-t":
-        return top + u * (end - top)
-    if kind == "quadratic":
-        return (top.sqrt() + u * (end**0.5 - top.sqrt())) ** 2
+    bottom = torch.tensor(end, dtype=torch.float64)
     if kind not in GRIDS:
         raise ValueError(f"unknown time grid {kind!r}; accepted: {', '.join(GRIDS)}")
-    if end == 0:
+    if end == 0 and kind in ("uniform-lambda", "karras"):
         if steps == 1:
             return torch.stack([top, torch.zeros_like(top)])
         inner = time_grid(schedule, steps - 1, kind, schedule.t_min, rho)
         return torch.cat([inner, inner.new_zeros(1)])
-    if not schedule.lam(top).isfinite():
+    if kind in ("uniform-lambda", "karras") and not schedule.lam(top).isfinite():
         raise ValueError(f"a {kind} grid needs a finite lambda at t_max = {schedule.t_max}; use a schedule that stops short of pure noise")
-    bottom = torch.tensor(end, dtype=torch.float64)
-    if kind == "uniform-lambda":
+    if kind == "uniform-t":
+        grid = top + u * (bottom - top)
+    elif kind == "quadratic":
+        grid = (top.sqrt() + u * (bottom.sqrt() - top.sqrt())) ** 2
+    elif kind == "uniform-lambda":
         high, low = schedule.lam(bottom), schedule.lam(top)
         grid = schedule.t_of_lam(low + u * (high - low))
     else:
         high, low = schedule.kappa(top) ** (1 / rho), schedule.kappa(bottom) ** (1 / rho)
         grid = schedule.t_of_lam(-torch.log((high + u * (low - high)) ** rho))
-    grid[0], grid[-1] = top, bottom  # exactly, not up to the rounding of an inverse
+    grid[0], grid[-1] = top, bottom  # exactly, not up to rounding
     return grid
