@@ -54,6 +54,8 @@ class Observation:
                 digest.update(np.ascontiguousarray(value.numpy()).tobytes())
             else:
                 digest.update(repr(value).encode())
+        for name in sorted(self.shared):
+            digest.update(f"{name}{self.shared[name]!r}".encode())
         return digest.hexdigest()
 
 
