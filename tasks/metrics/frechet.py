@@ -13,6 +13,16 @@ from scipy import linalg
 from ...configs.errors import RunError
 
 
+def check_rows(rows: np.ndarray) -> np.ndarray:
+    """Return feature rows (n, d) as float64; RunError when they have another shape or hold NaN or infinite values."""
+    rows = np.asarray(rows, dtype=np.float64)
+    if rows.ndim != 2 or not len(rows):
+        raise RunError(f"feature rows must have shape (n, d) with n > 0, not {rows.shape}.", "wrong-output")
+    if not np.isfinite(rows).all():
+        raise RunError(f"the features hold {int((~np.isfinite(rows)).sum())} values that are NaN or infinite.", "not-finite")
+    return rows
+
+
 @dataclass
 class Moments:
     """Number, mean and scatter matrix of feature rows seen so far: one pass, O(d^2) memory, any number of samples.
@@ -24,11 +34,14 @@ class Moments:
     mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
     scatter: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
+    @classmethod
+    def known(cls, mean: np.ndarray, cov: np.ndarray) -> Moments:
+        """Return moments whose mean and covariance are given, as published statistics are."""
+        return cls(2, np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64))
+
     def add(self, rows: np.ndarray) -> Moments:
         """Take in feature rows (B, d); returns self."""
-        rows = np.asarray(rows, dtype=np.float64)
-        if rows.ndim != 2 or not len(rows):
-            raise RunError(f"feature rows must have shape (B, d) with B > 0, not {rows.shape}.", "wrong-output")
+        rows = check_rows(rows)
         mean = rows.mean(0)
         centred = rows - mean
         return self.merge(Moments(len(rows), mean, centred.T @ centred))
@@ -84,7 +97,7 @@ def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
 
     With fewer rows than dimensions on either side nothing of size d x d is decomposed: for centred X (n, d) and Y (m, d) the trace term is
     the sum of the singular values of X Y^T / sqrt((n - 1)(m - 1)), an n x m matrix."""
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    x, y = check_rows(x), check_rows(y)
     if min(len(x), len(y)) > x.shape[1]:
         a, b = Moments().add(x), Moments().add(y)
         return frechet_distance(a.mean, a.cov, b.mean, b.cov)
@@ -102,7 +115,7 @@ def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
 
 def frechet_to_moments(x: np.ndarray, reference: Moments) -> float:
     """Return the squared Frechet distance of feature rows x (n, d) to a reference known by its moments."""
-    x = np.asarray(x, dtype=np.float64)
+    x = check_rows(x)
     if len(x) < 2:
         raise RunError(f"a Frechet distance needs at least 2 samples on each side; there is {len(x)}.")
     if len(x) > x.shape[1]:

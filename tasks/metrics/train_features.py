@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -22,9 +23,23 @@ from ...datasets.shapes import BACKGROUNDS, COLOURS, KINDS, SIZES, Scene
 from .extractors import SHAPES, SmallNet
 
 SEED = 20240
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained."""
+
+    steps: int
+    batch: int
+    lr: float
+    noise: float
+    shift: int
+    width: int
+
+
 RECIPES = {
-    "digits": {"steps": 1500, "batch": 128, "lr": 2e-3, "noise": 0.1, "shift": 1, "width": 32, "limit": None},
-    "shapes": {"steps": 1500, "batch": 64, "lr": 2e-3, "noise": 0.05, "shift": 0, "width": 48, "limit": None},
+    "digits": Recipe(steps=1500, batch=128, lr=2e-3, noise=0.1, shift=1, width=32),
+    "shapes": Recipe(steps=1500, batch=64, lr=2e-3, noise=0.05, shift=0, width=48),  # position is an attribute, so nothing is shifted
 }
 HEADS = {"digits": [10], "shapes": [len(KINDS), len(COLOURS), len(SIZES), len(BACKGROUNDS), 2, 4, 4]}
 """Number of classes of each attribute that a network is trained to tell."""
@@ -64,14 +79,14 @@ def train(name: str, seed: int = SEED) -> tuple[SmallNet, dict[str, object]]:
     heads = HEADS[name]
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    images, labels = load(name, "train", recipe["limit"])
-    net = SmallNet(channels, side, sum(heads), recipe["width"])
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe["lr"], weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe["steps"])
+    images, labels = load(name, "train")
+    net = SmallNet(channels, side, sum(heads), recipe.width)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(recipe["steps"]):
-        pick = torch.randint(0, len(images), (recipe["batch"],), generator=generator)
-        logits = net(augment(images[pick], recipe["noise"], recipe["shift"], generator)).split(heads, 1)
+    for _ in range(recipe.steps):
+        pick = torch.randint(0, len(images), (recipe.batch,), generator=generator)
+        logits = net(augment(images[pick], recipe.noise, recipe.shift, generator)).split(heads, 1)
         # smoothing keeps the features' scale bounded
         losses = [functional.cross_entropy(h, y, label_smoothing=0.1) for h, y in zip(logits, labels[pick].T, strict=True)]
         loss = torch.stack(losses).sum()
@@ -81,7 +96,7 @@ def train(name: str, seed: int = SEED) -> tuple[SmallNet, dict[str, object]]:
         schedule.step()
     net.eval()
     net.load_state_dict({k: v.half().float() if v.ndim > 1 else v for k, v in net.state_dict().items()})
-    facts: dict[str, object] = {"dataset": name, "split": "train", "train_images": len(images), "seed": seed, **recipe}
+    facts: dict[str, object] = {"dataset": name, "split": "train", "train_images": len(images), "seed": seed, **asdict(recipe)}
     for split in ("dev", "test"):
         x, y = load(name, split, 2000)
         with torch.no_grad():
