@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from scorebench.configs.errors import RequestError, RunError
 from scorebench.leaderboards import record as R
 from scorebench.leaderboards.ledger import Store

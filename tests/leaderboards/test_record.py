@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from scorebench.configs.errors import RunError
 from scorebench.leaderboards import record as R
 
