@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,8 +36,17 @@ def _reference(task_id: str, split: str, metric: str) -> tuple[Any, str]:
     m = task.metrics[metric]
     if not m.needs_reference:
         return None, ""
-    reference = m.reference(task.reference_set(split))
+    real = task.spec.splits[split] if m.reference_kind == "split" else "training"
+    key = f"{task.dataset.fingerprint()}|{real}|{type(task).__qualname__}|{sorted(task.spec.options.items())}"
+    reference = m.cached_reference(key, lambda: task.reference_set(split) if m.reference_kind == "split" else _learned_from(task))
     return reference, reference.hash
+
+
+def _learned_from(task: Task) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the clean training samples in batches, as answers: what memorisation is measured against."""
+    items = task.training_set("clean", 0)
+    for start in range(0, len(items), 512):  # type: ignore[arg-type]
+        yield {"answer": torch.stack([items[i]["target"] for i in range(start, min(start + 512, len(items)))])}  # type: ignore[arg-type]
 
 
 def summarise(outcome: Outcome, task: Task, split: str) -> dict[str, dict[str, Any]]:
