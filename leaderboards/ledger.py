@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -28,6 +27,7 @@ import numpy as np
 
 from ..configs.errors import RequestError, RunError
 from ..configs.loader import write_atomic
+from .arrays import pack, unpack
 from .index import Entry, LedgerIndex
 from .record import RECORD_VERSION, Record
 
@@ -82,6 +82,11 @@ class Store:
             if probe.exists():
                 probe.unlink(missing_ok=True)
 
+    @property
+    def writer(self) -> str | None:
+        """The name of the ledger file this process appends to, None before its first record."""
+        return self._file.name if self._file is not None and self._pid == os.getpid() else None
+
     def _unwritable(self, e: OSError) -> RequestError | RunError:
         reason = (e.strerror or str(e)).lower()
         if e.errno in FULL:
@@ -107,12 +112,10 @@ class Store:
         return json.loads(line)
 
     def _put_samples(self, unit_id: str, samples: Mapping[str, np.ndarray]) -> dict[str, str]:
-        buffer = io.BytesIO()
         arrays: dict[str, Any] = {name: np.asarray(a) for name, a in samples.items()}
         if objects := [name for name, a in arrays.items() if a.dtype.kind == "O"]:
             raise RunError(f"Samples {objects[0]!r} are Python objects; a store holds numbers and text only.", "wrong-output")
-        np.savez_compressed(buffer, **arrays)
-        content = buffer.getvalue()
+        content = pack(arrays)
         digest = hashlib.sha256(content).hexdigest()
         # The digest is part of the name: the same unit measured in another environment, or by a second runner, overwrites nothing.
         name = f"samples/{unit_id}.{digest[:12]}.npz"
@@ -213,8 +216,7 @@ def load_samples(root: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]
         raise RunError(f"The samples file {path} cannot be read ({(e.strerror or str(e)).lower()}); run the unit again.") from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise RunError(f"The samples file {path} is not the one its record names (another sha256); run the unit again.")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return unpack(content)
 
 
 def _plain(value: Any) -> Any:
