@@ -98,6 +98,10 @@ class Claims:
             if (self._read(name) or {}).get("owner") == self.owner:
                 (self.folder / name).unlink(missing_ok=True)
 
+    def free(self, name: str) -> bool:
+        """Whether ``name`` can be claimed: nobody holds it, or whoever did is dead."""
+        return not (self.folder / name).exists() or self._is_stale(name)
+
     def close(self) -> None:
         """Give all claims back and stop beating."""
         for name in list(self._held):

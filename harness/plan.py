@@ -123,6 +123,7 @@ class _Cell:
     hparams: dict[str, Any]
     roles: tuple[ArtifactRef, ...]
     ids: Series
+    exclusive: bool
 
 
 class Planner:
@@ -175,7 +176,7 @@ class Planner:
                 "budget": {"name": budget, **task.spec.budgets[budget]}, "method": card.id, "variant": str(variant), "hparams": ids,
                 "limit": self.limit,
             }  # fmt: skip
-            cell = _Cell(fixed, code, hparams, roles, Series(fixed, ("artifacts", "seed", "draw")))
+            cell = _Cell(fixed, code, hparams, roles, Series(fixed, ("artifacts", "seed", "draw")), cls.exclusive)
             for seed in (0,) if card.stochastic == "none" else dict.fromkeys(seeds):
                 used = roles
                 if fits:
@@ -194,6 +195,7 @@ class Planner:
                 task=task_id, split=self.split, budget=budget, variant=variant, seed=seed, draw=draw, hparams=cell.hparams, spec=spec,
                 spec_id=spec_id, code=code, unit_id=content_id(spec_id, code), artifacts=used, limit=self.limit,
                 batch_size=self.batch_size, device=self.device, precision=self.precision, threads=self.threads,
+                exclusive=cell.exclusive,
             )  # fmt: skip
 
     def _budgets(self, task: Task, card: Card, cls: type, asked: Sequence[str] | None) -> list[str]:

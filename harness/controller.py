@@ -1,0 +1,436 @@
+"""Runs a plan: first the components that units share, each trained once, then the units; records what fails, and survives being stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..configs.errors import RequestError, RunError
+from ..leaderboards.ledger import Store
+from . import artifacts
+from .claims import Claims
+from .environment import environment, environment_key, remember_command
+from .executors.base import Executor, Job, Report, Result, include, record_failure
+from .plan import undone
+from .unit import ArtifactRef, RunContext, Unit
+
+POLL = 0.25
+"""Seconds between two looks at the clock, the keyboard and other controllers."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line about a run.
+
+    ``kind``: ``started`` (the plan is known), ``step`` (a job began or went on: ``what``, ``part`` of it is done), ``finished`` (a job ended
+    with ``outcome``: ok, failed, cached, elsewhere; ``message`` says why), ``waiting`` (for another controller), ``note``. ``done`` of
+    ``total`` count units and the components trained for them; ``left`` is the estimated time in seconds, None while nothing is known.
+    """
+
+    kind: Literal["started", "step", "finished", "waiting", "note"]
+    what: str = ""
+    outcome: str = ""
+    message: str = ""
+    part: float = 0.0
+    done: int = 0
+    total: int = 0
+    running: tuple[str, ...] = ()
+    elapsed: float = 0.0
+    left: float | None = None
+    seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+    unit: Unit | None = None
+
+
+@dataclass
+class Summary:
+    """What came of a run. ``failures`` holds (unit or artifact, failure kind, one sentence)."""
+
+    ok: int = 0
+    failed: int = 0
+    cached: int = 0
+    trained: int = 0
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    elapsed: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when everything is done, 1 when something failed."""
+        return 1 if self.failed else 0
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run; what was recorded is kept. ``summary`` says how far it came."""
+
+    def __init__(self, summary: Summary, left: int) -> None:
+        self.summary, self.left = summary, left
+        done = summary.ok + summary.cached
+        super().__init__(f"Stopped: {done} units are recorded and kept, {left} are left; the same command goes on where this one stopped.")
+
+
+def run_units(
+    units: Sequence[Unit],
+    context: RunContext,
+    executor: Executor,
+    progress: Callable[[Status], None] = lambda status: None,
+) -> Summary:
+    """Run ``units`` (of `plan.plan`), skipping those the store has, and return the summary.
+
+    Components are trained first, each once; a failed unit is recorded with its kind and the others go on. When this raises, the executor is
+    closed. Raises RequestError or RunError
+    when the store cannot take records, Interrupted after Ctrl-C (a second Ctrl-C ends the process at once).
+    """
+    return Controller(units, context, executor, progress).run()
+
+
+def records_of(units: Sequence[Unit], store: Store) -> list[dict[str, Any] | None]:
+    """Return the record of each unit: the accepted one, else its last failure, else None."""
+    keys: dict[tuple[str, str], str] = {}
+    for u in units:
+        if (u.device, u.precision) not in keys:
+            keys[u.device, u.precision] = environment_key(environment(u.device, u.precision))
+    wanted = {u.unit_id for u in units}
+    found = {(r["unit_id"], r["environment_key"]): r for r in store.records() if r["unit_id"] in wanted}
+    return [found.get((u.unit_id, keys[u.device, u.precision])) for u in units]
+
+
+class Left:
+    """Estimates the time left: components by their training budget, units by the mean of their task (else of all)."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._counts: dict[str, int] = {}
+        self._gflops: dict[str, float] = {}
+        self._times: dict[str, tuple[int, float]] = {}
+        self._trained = (0.0, 0.0)
+
+    def add(self, what: Unit | ArtifactRef) -> None:
+        """Count something that is to be done."""
+        if isinstance(what, ArtifactRef):
+            self._gflops[what.key] = what.gflops
+        else:
+            self._counts[what.task] = self._counts.get(what.task, 0) + 1
+
+    def drop(self, what: Unit | ArtifactRef, seconds: float | None = None) -> None:
+        """Count it as done; ``seconds`` when it was run and says something about the rest."""
+        if isinstance(what, ArtifactRef):
+            gflops = self._gflops.pop(what.key)
+            if seconds and gflops:
+                self._trained = (self._trained[0] + gflops, self._trained[1] + seconds)
+            return
+        self._counts[what.task] -= 1
+        if seconds is not None:
+            n, total = self._times.get(what.task, (0, 0.0))
+            self._times[what.task] = (n + 1, total + seconds)
+
+    def seconds(self, parts: Mapping[str, float]) -> float | None:
+        """Return the estimate, None while nothing is known; ``parts`` says how much of a component is trained."""
+        n, total = (sum(c) for c in zip(*self._times.values(), strict=True)) if self._times else (0, 0.0)
+        if not n and any(self._counts.values()):
+            return None
+        mean = {task: t / k for task, (k, t) in self._times.items()}
+        units = sum(count * mean.get(task, total / max(1, n)) for task, count in self._counts.items())
+        per_gflop = self._trained[1] / self._trained[0] if self._trained[0] else 1 / 20  # a core trains some 20 GFLOP/s
+        training = sum(g * per_gflop * (1 - parts.get(key, 0.0)) for key, g in self._gflops.items())
+        return (units + training) / self.slots
+
+
+class Controller:
+    """One run of a plan. Holds the claims of what it runs, and no other state that matters: the store is the state."""
+
+    def __init__(self, units: Sequence[Unit], context: RunContext, executor: Executor, progress: Callable[[Status], None]) -> None:
+        self.units, self.executor, self.tell = units, executor, progress
+        self.context = context.with_(store=context.store.resolve(), workers=executor.slots)
+        self.store = Store(self.context.store)
+        self.claims = Claims(self.context.store / "claims")
+        self.summary = Summary()
+        self.running: dict[str, Job] = {}
+        self.parts: dict[str, tuple[str, float]] = {}
+        self.refs: dict[str, ArtifactRef] = {}
+        self.broken: dict[str, tuple[str, str]] = {}
+        self.ready: deque[Unit] = deque()
+        self.blocked: list[Unit] = []
+        self.elsewhere: list[Unit] = []
+        self.stopping = False
+        self.started = time.monotonic()
+        self.left = Left(executor.slots)
+        self.total = self.done = 0
+        self._writers: set[str] = set()
+        self._foreign: Any = None
+        self._done_by_others: set[tuple[str, str]] = set()
+        self._looked = 0.0
+        self._keys: dict[tuple[str, str], str] = {}
+
+    # ------------------------------------------------------------------ the run
+    def run(self) -> Summary:
+        """Do everything; see `run_units`."""
+        self.store.prepare()
+        include(self.context)
+        remember_command()
+        todo, cached = undone(self.units, self.store)
+        self._foreign = self._ledger_of_others()
+        self.refs = self._missing(todo)
+        for unit in todo:
+            (self.blocked if self._waits_for(unit) else self.ready).append(unit)
+            self.left.add(unit)
+        for ref in self.refs.values():
+            self.left.add(ref)
+        self.total = len(self.units) + len(self.refs)
+        self._say("started", message=f"{len(cached)} of {len(self.units)} units are done already." if cached else "")
+        for unit in cached:
+            self._end(str(unit), "cached", unit=unit)
+        if hasattr(self.executor, "listen"):
+            self.executor.listen = self._report
+        try:
+            with self._signals():
+                self._loop()
+        except BaseException:
+            self.executor.close()
+            raise
+        finally:
+            self.summary.elapsed = time.monotonic() - self.started
+            self.claims.close()
+        return self.summary
+
+    def _missing(self, units: Sequence[Unit]) -> dict[str, ArtifactRef]:
+        """Return the components to train, by key, dependencies first."""
+        out: dict[str, ArtifactRef] = {}
+        there: set[str] = set()
+        for unit in units:
+            for ref in (r for component in unit.artifacts for r in component.walk()):
+                if ref.key in out or ref.key in there:
+                    continue
+                if artifacts.find(ref, self.context.pins, lambda m: self._say("note", message=m)) is None:
+                    out[ref.key] = ref
+                else:
+                    there.add(ref.key)
+        return out
+
+    def _waits_for(self, unit: Unit) -> bool:
+        return any(ref.key in self.refs for component in unit.artifacts for ref in component.walk())
+
+    def _unfinished(self) -> int:
+        return len(self.ready) + len(self.blocked) + len(self.elsewhere) + sum(j.unit is not None for j in self.running.values())
+
+    def _loop(self) -> None:
+        while self.refs or self.ready or self.blocked or self.elsewhere or self.running:
+            if self.stopping:
+                raise Interrupted(self.summary, self._unfinished())
+            self._dispatch()
+            events = self.executor.wait(POLL) if self.running else []
+            for event in events:
+                if isinstance(event, Report):
+                    self._report(event)
+                else:
+                    self._finish(event)
+            if not self.running and self.elsewhere and not self.ready:
+                time.sleep(POLL)
+
+    def _dispatch(self) -> None:
+        """Start what can start: components whose own components are there, then units whose components are there."""
+        self._look_elsewhere()
+        while len(self.running) < self.executor.slots and not any(j.unit is not None and j.unit.exclusive for j in self.running.values()):
+            job = self._next_component() or self._next_unit()
+            if job is None:
+                return
+            self.running[job.id] = job
+            self._say("step", what=str(job), unit=job.unit)
+            self.executor.submit(job)
+
+    def _next_component(self) -> Job | None:
+        for ref in list(self.refs.values()):
+            if ref.key in self.running or any(n.key in self.refs for n in ref.needs):
+                continue
+            bad = next((self.broken[n.key] for n in ref.needs if n.key in self.broken), None)
+            if bad is None:
+                return Job(ref.key, self.context, ref=ref)
+            self._component_done(ref, bad)
+        return None
+
+    def _next_unit(self) -> Job | None:
+        while self.ready:
+            if self.ready[0].exclusive and self.running:
+                return None  # it waits until nothing runs beside it
+            unit = self.ready.popleft()
+            if not self._claim(unit):
+                continue
+            context = self.context.with_(workers=1, exclusive=True) if unit.exclusive else self.context
+            job = Job(unit.unit_id, context, unit=unit)
+            keys = [ref.key for component in unit.artifacts for ref in component.walk()]
+            bad = next((self.broken[k] for k in keys if k in self.broken), None)
+            if bad is None:
+                return job
+            record_failure(job, *bad, 0.0)
+            self._unit_failed(job, *bad)
+            self.claims.drop(unit.unit_id)
+        return None
+
+    # ------------------------------------------------------------------ other controllers on this store
+    def _ledger_of_others(self) -> Any:
+        """Return what changes when a process that is not a worker of ours writes a record."""
+        try:
+            with os.scandir(self.store.ledger) as entries:
+                return sorted((e.name, e.stat().st_size) for e in entries if e.name.endswith(".jsonl") and e.name not in self._writers)
+        except FileNotFoundError:
+            return []
+
+    def _id(self, unit: Unit) -> tuple[str, str]:
+        where = (unit.device, unit.precision)
+        if where not in self._keys:
+            self._keys[where] = environment_key(environment(*where))
+        return unit.unit_id, self._keys[where]
+
+    def _recorded(self, unit: Unit) -> bool:
+        return unit.limit is None and self.store.find(*self._id(unit)) is not None
+
+    def _claim(self, unit: Unit) -> bool:
+        """Claim a unit; another controller may be running it, or may have finished it since the plan was made."""
+        try:
+            taken = self.claims.take(unit.unit_id)
+        except OSError as e:
+            raise RequestError(f"The store {self.context.store} is not writable ({e.strerror}); choose another with --store DIR.") from None
+        if not taken:
+            self.elsewhere.append(unit)
+            self._say("waiting", what=str(unit), message="another process runs it.", unit=unit)
+            return False
+        others = self._ledger_of_others()
+        if others != self._foreign:  # reading the whole ledger for every unit would make a long run quadratic
+            self._foreign, self._done_by_others = others, self.store.done()
+        if self._id(unit) in self._done_by_others:
+            self.claims.drop(unit.unit_id)
+            self._done_elsewhere(unit)
+            return False
+        return True
+
+    def _look_elsewhere(self) -> None:
+        """Count what other controllers finished, and take back units whose owner died or failed."""
+        if not self.elsewhere or time.monotonic() - self._looked < POLL:
+            return
+        self._looked = time.monotonic()
+        for unit in list(self.elsewhere):
+            free = self.claims.free(unit.unit_id)  # asked first: who drops his claim has written his record before
+            if self._recorded(unit):
+                self.elsewhere.remove(unit)
+                self._done_elsewhere(unit)
+            elif free:
+                self.elsewhere.remove(unit)
+                self.ready.append(unit)
+
+    def _done_elsewhere(self, unit: Unit) -> None:
+        self.left.drop(unit)
+        self._end(str(unit), "elsewhere", message="another process ran it.", unit=unit)
+
+    # ------------------------------------------------------------------ what comes back
+    def _report(self, report: Report) -> None:
+        if report.job in self.running:
+            part = report.done / max(1, report.total)
+            self.parts[report.job] = (report.what, part)
+            self._say("step", what=report.what, part=part, unit=self.running[report.job].unit)
+
+    def _finish(self, result: Result) -> None:
+        job = self.running.pop(result.job)
+        self.parts.pop(result.job, None)
+        self._writers |= {result.facts["writer"]} if result.facts.get("writer") else set()
+        if result.status == "fatal":
+            raise RunError(result.message)
+        if job.ref is not None:
+            bad = None if result.status == "ok" else (result.kind, result.message)
+            self._component_done(job.ref, bad, result.seconds, bool(result.facts.get("fresh")))
+            return
+        assert job.unit is not None
+        if result.status == "ok" or (not result.recorded and self._recorded(job.unit)):
+            # the second: its process died after the record was written and before it could say so
+            self.summary.ok += 1
+            self.left.drop(job.unit, result.seconds)
+            self._end(str(job), "ok", seconds=result.seconds, facts=result.facts, unit=job.unit)
+        else:
+            if not result.recorded:
+                record_failure(job, result.kind, result.message, result.seconds)
+            self._unit_failed(job, result.kind, result.message, result.seconds)
+        self.claims.drop(job.id)
+
+    def _component_done(self, ref: ArtifactRef, bad: tuple[str, str] | None, seconds: float = 0.0, fresh: bool = False) -> None:
+        del self.refs[ref.key]
+        self.left.drop(ref, seconds if fresh else None)
+        if bad is None:
+            self.summary.trained += fresh
+            self._end(str(ref), "ok", seconds=seconds, facts={"fresh": fresh})
+        else:
+            self.broken[ref.key] = (bad[0], bad[1] if "could not be trained" in bad[1] else f"{ref} could not be trained: {bad[1]}")
+            self._end(str(ref), "failed", message=f"{bad[0]}: {bad[1]}", seconds=seconds)
+        waiting, self.blocked = self.blocked, []
+        for unit in waiting:
+            (self.blocked if self._waits_for(unit) else self.ready).append(unit)
+
+    def _unit_failed(self, job: Job, kind: str, message: str, seconds: float = 0.0) -> None:
+        assert job.unit is not None
+        self.left.drop(job.unit)
+        self.summary.failures.append((str(job), kind, message))
+        self._end(str(job), "failed", message=f"{kind}: {message}", seconds=seconds, unit=job.unit)
+
+    # ------------------------------------------------------------------ telling
+    def _end(self, what: str, outcome: str, **fields: Any) -> None:
+        self.done += 1
+        if fields.get("unit") is not None:
+            self.summary.cached += outcome in ("cached", "elsewhere")
+            self.summary.failed += outcome == "failed"
+        self._say("finished", what=what, outcome=outcome, **fields)
+
+    def _say(self, kind: Any, **fields: Any) -> None:
+        running = tuple(self.parts.get(key, (str(job), 0.0))[0] for key, job in self.running.items())
+        left = self.left.seconds({k: p for k, (_, p) in self.parts.items()})
+        elapsed = time.monotonic() - self.started
+        self.tell(Status(kind, done=self.done, total=self.total, running=running, elapsed=elapsed, left=left, **fields))
+
+    # ------------------------------------------------------------------ Ctrl-C
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """First Ctrl-C: start nothing new, stop what runs, say how to go on. Second: end at once (children die with this process)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_interrupt(number: int, frame: Any) -> None:
+            if self.stopping:
+                os._exit(130)
+            self.stopping = True
+            if self.executor.name == "inline":
+                raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, on_interrupt)
+        try:
+            yield
+        except Interrupted:
+            raise
+        except (KeyboardInterrupt, SystemExit) as e:
+            # Lightning turns the interrupt into SystemExit, and from then on ignores Ctrl-C
+            if not self.stopping and isinstance(e, SystemExit):
+                raise
+            raise Interrupted(self.summary, self._unfinished()) from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def default_executor(name: str, workers: int | None = None, threads: int = 1, store: Path | None = None) -> Executor:
+    """Make the executor ``name`` (inline or process); RequestError when it is unknown."""
+    if name == "inline":
+        from .executors.inline import InlineExecutor
+
+        return InlineExecutor(threads)
+    if name == "process":
+        from .executors.process import ProcessExecutor
+
+        return ProcessExecutor(workers, threads, None if store is None else store / "logs")
+    from ..configs.errors import nearest
+
+    close = nearest(name, ("inline", "process"))
+    raise RequestError(f"Unknown executor {name!r}; {'did you mean ' + close[0] + '?' if close else 'accepted: inline, process.'}")
