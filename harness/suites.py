@@ -42,7 +42,7 @@ CELL: dict[str, Field] = {
     "variants": Field((list,), required=True, check=_texts, meaning="method or method[preset]; '*' is every method that can answer"),
     "seeds": Field((list,), check=_integers),
     "draws": Field((list,), check=_integers),
-    "budgets": Field((list,), default=["default"], check=_texts),
+    "budgets": Field((list,), default=[], check=lambda v: _texts(v) if v else None, meaning="budgets of the tasks; none: each method's own"),
 }
 
 
@@ -52,9 +52,9 @@ class Cell:
 
     tasks: tuple[str, ...]
     variants: tuple[str, ...]
-    seeds: tuple[int, ...]
-    draws: tuple[int, ...]
-    budgets: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    draws: tuple[int, ...] = (0,)
+    budgets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,19 @@ class Suite:
     def tasks(self) -> list[str]:
         """Return the ids of the suite's tasks, each once, in order."""
         return list(dict.fromkeys(t for c in self.cells for t in c.tasks))
+
+
+def expand(cell: Cell) -> list[str]:
+    """Return the cell's variants, ``*`` replaced by every method that can answer one of its tasks."""
+    from ..baselines.card import cards
+    from ..tasks.registry import get_spec
+
+    out: list[str] = []
+    for text in cell.variants:
+        specs = [get_spec(t) for t in cell.tasks]
+        able = [c.id for c in cards().values() if any(c.answers(s.id, s.ability) for s in specs)]
+        out += [v for v in (able if text == "*" else [text]) if v not in out]
+    return out
 
 
 def _documents() -> dict[str, Document]:

@@ -1,0 +1,102 @@
+"""Commands for maintainers: the accepted records, the lock of observations, and the weights that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...configs.errors import RequestError
+from .common import include_folders, include_option, store_option, store_path
+from .request import Integers, flat
+
+if TYPE_CHECKING:
+    from ..unit import ArtifactRef
+
+
+@click.command("lock")
+@click.argument("tasks", nargs=-1, metavar="[TASK...]")
+def lock(tasks: tuple[str, ...]) -> None:
+    """Recompute configs/tasks/observations.lock for the tasks named (default: all whose data are here)."""
+    from ...tasks import registry
+    from .. import lock as locking
+
+    chosen = registry.match(tasks) if tasks else None
+    try:
+        locking.update(chosen, say=click.echo)
+    except OSError as e:
+        raise RequestError(f"{locking.LOCK} cannot be written ({e.strerror}); run this in a writable checkout.") from None
+    click.echo(str(locking.LOCK))
+
+
+@click.command("pin")
+@click.option("-t", "--task", "tasks", multiple=True, help="Task ids, families or globs.")
+@click.option("-m", "--method", "methods", multiple=True, help="Variants whose fits and priors are to be shipped.")
+@click.option("-s", "--seed", "seeds", multiple=True, type=Integers())
+@click.option("--suite", help="Ship every fit and prior that a suite needs.")
+@click.option("--again", is_flag=True, help="Train again what is pinned already.")
+@include_option
+def pin(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: str | None, again: bool, include: tuple[Path, ...]) -> None:
+    """Train fits and priors (where they are not stored) and ship their weights: baselines/weights, configs/pins.yaml."""
+    include_folders(include)
+    if bool(suite) == bool(tasks or methods):
+        raise RequestError("Name either --suite NAME, or tasks and methods with -t and -m.")
+    from ...tasks import registry
+    from .. import artifacts, suites
+    from ..build import Builder
+    from ..plan import plan
+
+    chosen = suites.get(suite).cells if suite else (suites.Cell(tuple(registry.match(tasks)), methods, tuple(flat(seeds)) or (0,)),)
+    refs: dict[str, ArtifactRef] = {}
+    for cell in chosen:
+        for unit in plan(cell.tasks, suites.expand(cell), seeds=cell.seeds, pins=False, skipped=[]):
+            refs.update({ref.key: ref for a in unit.artifacts for ref in a.walk()})
+    if not refs:
+        raise RequestError("Nothing of what was named is trained, so there is nothing to ship.")
+    builder = Builder(pins=False, say=lambda text: click.echo(text, err=True))
+    for ref in refs.values():
+        if not again and artifacts.pin_of(ref) is not None:
+            click.echo(f"{ref}: pinned already")
+            continue
+        artifact = builder.artifact(ref)
+        command = f"scorebench pin --again {_words(tasks, methods, seeds, suite)}"
+        entry = artifacts.pin(artifact, pin_name(ref, refs.values()), command=command, code=ref.key)
+        size = (artifacts.PACKAGE / entry["file"]).stat().st_size
+        click.echo(f"{ref}: {entry['file']}, {size / 1e6:.2f} MB, trained in {entry.get('train_s', 0):.0f} s")
+
+
+def pin_name(ref: ArtifactRef, others: Iterable[ArtifactRef]) -> str:
+    """Return the file name of a pin: owner, task and seed; the preset too where another fit would have the same name."""
+    if ref.kind == "prior":
+        return ref.owner
+    parts = [ref.owner, (ref.task or "").replace("/", "-"), f"s{ref.seed}"]
+    same = [o for o in others if (o.kind, o.owner, o.task, o.seed) == (ref.kind, ref.owner, ref.task, ref.seed)]
+    return "-".join(parts if len(same) < 2 else [*parts, ref.recipe[:6]])
+
+
+def _words(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: str | None) -> str:
+    if suite:
+        return f"--suite {suite}"
+    words = [f"-t {t}" for t in tasks] + [f"-m {m}" for m in methods] + [f"-s {s}" for s in flat(seeds)]
+    return " ".join(words)
+
+
+@click.command("accept")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--reason", required=True, help="Why these records become the reference: it stands beside them.")
+@store_option
+@include_option
+def accept(tasks: tuple[str, ...], reason: str, store: Path | None, include: tuple[Path, ...]) -> None:
+    """Write the store's finished records of TASK... (ids, families, globs) to the accepted reference that ships with the package."""
+    include_folders(include)
+    from ...leaderboards import board as boards
+    from ...leaderboards.ledger import Store
+    from ...tasks import registry
+
+    if not reason.strip():
+        raise RequestError("--reason is empty; say why these records become the reference.")
+    found = Store(store_path(store))
+    for task in registry.match(tasks):
+        click.echo(boards.accept(found, task, reason=reason))
