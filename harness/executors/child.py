@@ -14,6 +14,7 @@ from typing import Any
 
 from .base import Job, Report, Result, perform, reporter
 
+
 def data_size() -> int:
     """Return this process's data segment in bytes, as RLIMIT_DATA counts it."""
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -56,12 +56,12 @@ class Server:
         self.say({"ready": True, "pid": os.getpid()})
         try:
             while True:
-                ready, _, _ = select.select([self.control, self._wake], [], [])
+                ready, _, _ = select.select([self.control.fileno(), self._wake], [], [])
                 if self._wake in ready:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake, 4096)
                     self._reap()
-                if self.control in ready:
+                if self.control.fileno() in ready:
                     data, fds, _, _ = socket.recv_fds(self.control, 65536, 16)
                     if not data:
                         return
