@@ -21,10 +21,19 @@ class DnCNNMethod(Method):
     """
 
     def __init__(
-        self, data: DataSpec, depth: int = 8, width: int = 32, norm: bool = False, lr: float = 2e-3, batch_size: int = 8
+        self,
+        data: DataSpec,
+        depth: int = 8,
+        width: int = 32,
+        norm: bool = False,
+        bias: bool = True,
+        centre: float = 0.5,
+        lr: float = 4e-3,
+        batch_size: int = 4,
     ) -> None:
         super().__init__()
-        self.network = DnCNN(data.channels, depth, width, norm).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = DnCNN(data.channels, depth, width, norm, bias, centre)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr, self.train_batch_size = lr, batch_size
 
     def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int = 0) -> torch.Tensor:

@@ -1,0 +1,54 @@
+"""What the classical filters share: the level they are given or estimate, and the way Poisson noise reaches a Gaussian filter."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+import torch
+
+from ...configs.errors import RequestError
+from ...tasks.requests import Request
+from ..method import Method
+from . import anscombe
+from .wavelets import estimate_sigma
+
+LEVELS = ("given", "estimated")
+
+
+class Filter(Method):
+    """A filter for white Gaussian noise, made from `filtered`; images are filtered one at a time, in float64.
+
+    ``level``: ``given`` takes the request's noise level; ``estimated`` never looks at it and takes the median estimate from the finest
+    wavelet band. Poisson noise (its ``peak`` is given) is first stabilised by Anscombe's transform.
+    """
+
+    def __init__(self, level: str = "given") -> None:
+        super().__init__()
+        if level not in LEVELS:
+            raise RequestError(f"level is {level!r}; accepted: {', '.join(LEVELS)}.")
+        self.level = level
+
+    @abstractmethod
+    def filtered(self, image: np.ndarray, sigma: float) -> np.ndarray:
+        """Return the estimate of the clean image from (C, H, W) float64, about [0, 1], with white noise of standard deviation ``sigma``."""
+
+    def denoise(self, request: Request) -> torch.Tensor:
+        model = request.noise_model if "noise_model" in request else "gaussian"
+        images = request.noisy.detach().cpu().numpy().astype(np.float64)
+        if model == "poisson":
+            out = [self._poisson(image, float(request.peak)) for image in images]
+        else:
+            levels = np.broadcast_to(self._levels(request), len(images)) if self.level == "given" else [estimate_sigma(i) for i in images]
+            out = [self.filtered(image, float(sigma)) for image, sigma in zip(images, levels, strict=True)]
+        return torch.from_numpy(np.stack(out).astype(np.float32)).to(request.noisy.device)
+
+    def _levels(self, request: Request) -> np.ndarray:
+        return np.asarray(torch.as_tensor(request.noise_level).cpu(), dtype=np.float64)
+
+    def _poisson(self, image: np.ndarray, peak: float) -> np.ndarray:
+        """Stabilise, filter on the scale on which full intensity is 1, and go back by the unbiased inverse."""
+        full = float(anscombe.forward(np.asarray(peak)))
+        z = anscombe.forward(peak * image) / full
+        sigma = 1 / full if self.level == "given" else estimate_sigma(z)
+        return anscombe.inverse(self.filtered(z, sigma) * full) / peak
