@@ -89,7 +89,7 @@ class TrainedPrior(Prior, lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam with 5 % warm-up and a cosine decay to zero over the training budget."""
-        optimiser = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
+        optimiser = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), fused=True)
         total = getattr(self, "total_steps", 0) or int(self.trainer.max_steps)
 
         def factor(step: int) -> float:
