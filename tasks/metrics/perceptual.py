@@ -18,13 +18,15 @@ from .weights import WEIGHTS, file_sha256
 
 @cache
 def _backbone(net: str, path: Path, sha256: str) -> nn.Module:
-    """Return torchvision's feature layers of ``net`` with the weights at ``path``."""
+    """Return torchvision's feature layers of ``net`` with the weights at ``path``; the classifier above them is never built."""
     from torchvision import models
 
     build = {"alex": models.alexnet, "vgg": models.vgg16, "squeeze": models.squeezenet1_1}[net]
-    model = build(weights=None)
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return model.features.eval().requires_grad_(False)
+    with torch.device("meta"):
+        layers = build(weights=None).features
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    layers.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, assign=True)
+    return layers.eval().requires_grad_(False)
 
 
 @cache

@@ -39,7 +39,7 @@ class Recipe:
 
 RECIPES = {
     "digits": Recipe(steps=1500, batch=128, lr=2e-3, noise=0.1, shift=1, width=32),
-    "shapes": Recipe(steps=1500, batch=64, lr=2e-3, noise=0.05, shift=0, width=48),  # position is an attribute, so nothing is shifted
+    "shapes": Recipe(steps=6000, batch=64, lr=2e-3, noise=0.03, shift=0, width=48),  # position is an attribute, so nothing is shifted
 }
 HEADS = {"digits": [10], "shapes": [len(KINDS), len(COLOURS), len(SIZES), len(BACKGROUNDS), 2, 4, 4]}
 """Number of classes of each attribute that a network is trained to tell."""

@@ -24,11 +24,12 @@ class WeightFile:
     file: str
     url: str
     sha256: str
+    folder: Path | None = None
 
     @property
     def path(self) -> Path:
-        """Where the file is looked for: ``$SCOREBENCH_HOME/weights``."""
-        return home() / "weights" / self.file
+        """Where the file is looked for: ``$SCOREBENCH_HOME/weights``, unless it has a folder of its own."""
+        return (self.folder or home() / "weights") / self.file
 
     def missing(self, metric: str) -> Unavailable | None:
         """Return None when the file is here and is the right one, else why not and what to do."""
