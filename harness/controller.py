@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..configs.errors import RequestError, RunError
+from ..configs.errors import RequestError, RunError, nearest
 from ..leaderboards.ledger import Store
 from . import artifacts
 from .claims import Claims
 from .environment import environment, environment_key, remember_command
 from .executors.base import Executor, Job, Report, Result, include, record_failure
+from .executors.inline import InlineExecutor
+from .executors.process import ProcessExecutor
 from .plan import undone
 from .unit import ArtifactRef, RunContext, Unit
 
@@ -188,8 +190,8 @@ class Controller:
         self._say("started", message=f"{len(cached)} of {len(self.units)} units are done already." if cached else "")
         for unit in cached:
             self._end(str(unit), "cached", unit=unit)
-        if hasattr(self.executor, "listen"):
-            self.executor.listen = self._report
+        if isinstance(self.executor, InlineExecutor):
+            self.executor.listen, self.executor.interrupted = self._report, lambda: self.stopping
         try:
             with self._signals():
                 self._loop()
@@ -403,7 +405,7 @@ class Controller:
             if self.stopping:
                 os._exit(130)
             self.stopping = True
-            if self.executor.name == "inline":
+            if isinstance(self.executor, InlineExecutor):
                 raise KeyboardInterrupt
 
         before = signal.signal(signal.SIGINT, on_interrupt)
@@ -423,14 +425,8 @@ class Controller:
 def default_executor(name: str, workers: int | None = None, threads: int = 1, store: Path | None = None) -> Executor:
     """Make the executor ``name`` (inline or process); RequestError when it is unknown."""
     if name == "inline":
-        from .executors.inline import InlineExecutor
-
         return InlineExecutor(threads)
     if name == "process":
-        from .executors.process import ProcessExecutor
-
         return ProcessExecutor(workers, threads, None if store is None else store / "logs")
-    from ..configs.errors import nearest
-
     close = nearest(name, ("inline", "process"))
     raise RequestError(f"Unknown executor {name!r}; {'did you mean ' + close[0] + '?' if close else 'accepted: inline, process.'}")

@@ -99,8 +99,12 @@ def store_at(path: Path) -> Store:
     return Store(path)
 
 
-def perform(job: Job, progress: Progress | None = None) -> Result:
-    """Do one job in this process. A unit's record is in the store when this returns; KeyboardInterrupt passes through."""
+def perform(job: Job, progress: Progress | None = None, interrupted: Callable[[], bool] = lambda: False) -> Result:
+    """Do one job in this process; a unit's record is in the store when this returns.
+
+    ``interrupted`` says whether the user pressed Ctrl-C: then KeyboardInterrupt passes through. Otherwise it was the method that ended the
+    process (sys.exit inside Lightning looks the same), which is a failure like any other.
+    """
     from .. import build, runner
 
     start = time.monotonic()
@@ -108,9 +112,9 @@ def perform(job: Job, progress: Progress | None = None) -> Result:
     if job.ref is not None:
         try:
             artifact = build.Builder(job.context.pins, progress).artifact(job.ref)
-        except KeyboardInterrupt:
-            raise
         except BaseException as e:
+            if isinstance(e, KeyboardInterrupt) and interrupted():
+                raise
             kind, message = _describe(e, job)
             return Result(job.id, "failed", time.monotonic() - start, kind, message)
         return Result(job.id, "ok", time.monotonic() - start, facts={"fresh": artifact.fresh, "pinned": artifact.pinned})
@@ -119,13 +123,13 @@ def perform(job: Job, progress: Progress | None = None) -> Result:
     try:
         record, arrays = runner.run_unit(job.unit, job.context, progress)
         store.append(record, arrays)
-    except KeyboardInterrupt:
-        raise
     except RequestError as e:
         if not _writable(store):
             return Result(job.id, "fatal", message=str(e))
         kind, message = "error", str(e)
     except BaseException as e:
+        if isinstance(e, KeyboardInterrupt) and interrupted():
+            raise
         if isinstance(e, RunError) and e.kind == "error" and not _writable(store):
             return Result(job.id, "fatal", message=str(e))
         kind, message = _describe(e, job)
@@ -155,6 +159,8 @@ def _describe(error: BaseException, job: Job) -> tuple[str, str]:
     """Return (kind, one sentence); an unexpected exception's traceback goes to the store's logs."""
     from .. import runner
 
+    if isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or SystemExit("KeyboardInterrupt")
     if isinstance(error, SystemExit):
         return "error", f"the method ended the process (SystemExit {error.code})."
     kind, message = runner.describe(error)

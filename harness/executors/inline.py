@@ -12,7 +12,7 @@ from .base import Executor, Job, Report, Result, perform, reporter
 
 
 class InlineExecutor(Executor):
-    """Runs each job inside `wait`. ``listen`` hears a job's progress while it runs."""
+    """Runs each job inside `wait`. ``listen`` hears a job's progress while it runs; ``interrupted`` says whether Ctrl-C was pressed."""
 
     name = "inline"
     slots = 1
@@ -24,6 +24,7 @@ class InlineExecutor(Executor):
         self._limits = threadpool_limits(limits=threads)
         self._jobs: deque[Job] = deque()
         self.listen: Callable[[Report], None] = lambda report: None
+        self.interrupted: Callable[[], bool] = lambda: True
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)
@@ -32,7 +33,7 @@ class InlineExecutor(Executor):
         if not self._jobs:
             return []
         job = self._jobs.popleft()
-        return [perform(job, reporter(job, lambda report: self.listen(report)))]
+        return [perform(job, reporter(job, lambda report: self.listen(report)), lambda: self.interrupted())]
 
     def close(self) -> None:
         self._jobs.clear()
