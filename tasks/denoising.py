@@ -15,7 +15,7 @@ from . import noise
 from .base import Observation
 from .images import ImageTask
 from .randomness import keyed
-from .training_data import Item, expand, tensor
+from .training_data import Item, expand, named, pictures, tensor
 
 
 class DenoisingTask(ImageTask):
@@ -23,7 +23,7 @@ class DenoisingTask(ImageTask):
     deviation at full intensity, in [0, 1] units), ``peak`` (Poisson). Answers are images in [0, 1]; the task clips them.
 
     ``observe``: ``{noise: gaussian, sigma: 25}`` (8-bit steps), ``{noise: poisson, peak: 30}``, or ``{noise: real}`` for datasets whose
-    samples hold a ``noisy`` picture. ``train.noise`` replaces the noise model of the training items (real noise has no sampler).
+    samples hold a ``noisy`` picture. Real noise has no sampler: training items are then the dataset's own pairs, one noisy copy each.
     """
 
     @cached_property
@@ -47,23 +47,17 @@ class DenoisingTask(ImageTask):
         )
 
     # ------------------------------------------------------------------ training
-    @cached_property
-    def training_noise(self) -> noise.Noise:
-        """The noise model of the training items."""
-        declared = self.train.get("noise")
-        model = noise.make(declared) if declared else self.noise
-        if model is None:
-            raise RequestError(f"task {self.id} has real noise, so `train.noise` must name a model, e.g. {{noise: gaussian, sigma: 10}}.")
-        return model
-
     def training_facts(self) -> dict[str, Any]:
-        return {"noise": {"model": self.training_noise.name, **self.training_noise.known()}}
+        return {"noise": {"model": self.noise.name, **self.noise.known()} if self.noise else "real"}
 
     def extras(self) -> dict[str, Any]:
-        return {k: torch.tensor(v, dtype=torch.float32) for k, v in self.training_noise.known().items() if k in self.spec.gives}
+        known = self.noise.known() if self.noise else {}
+        return {k: torch.tensor(v, dtype=torch.float32) for k, v in known.items() if k in self.spec.gives}
 
     def paired(self) -> tuple[list[tuple[np.ndarray, ...]], Callable[[tuple[np.ndarray, ...], np.random.Generator], Item], tuple[int, ...]]:
-        model = self.training_noise
+        model = self.noise
+        if model is None:
+            return list(zip(self._real(), self.training_pictures(), strict=True)), named("input", "target"), (1, 1)
 
         def finish(planes: tuple[np.ndarray, ...], rng: np.random.Generator) -> Item:
             return {"input": tensor(model.sample(planes[0], rng)), "target": tensor(planes[0])}
@@ -71,8 +65,15 @@ class DenoisingTask(ImageTask):
         return [(p,) for p in self.training_pictures()], finish, (1,)
 
     def degraded(self, copy: int) -> list[np.ndarray]:
-        model, train = self.training_noise, self.train
+        model, train = self.noise, self.train
+        if model is None:
+            if copy > 0:
+                raise RequestError(f"task {self.id} has one real noisy copy of each training picture; methods that need two cannot enter it.")
+            return self._real()
         key = ("training noise", train["dataset"], train["split"], model.name, sorted(model.known().items()), copy)
         return [
             model.sample(expand(picture), keyed(*key, number)).astype(np.float32) for number, picture in enumerate(self.training_pictures())
         ]
+
+    def _real(self) -> list[np.ndarray]:
+        return list(pictures(self.train["dataset"], self.train["split"], "noisy"))

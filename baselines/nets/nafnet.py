@@ -85,8 +85,7 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
     """``NAFNet()`` is the published SIDD network of width 32; (B, channels, H, W) of any size in and out, global residual.
 
-    ``patch``: the side of the training patches; in evaluation the channel attention then pools over windows of 1.5 x that side at full
-    resolution (halved with every scale), as TLC does; None pools globally.
+    The channel attention pools globally unless `pool_over` sets a window (TLC takes 1.5 x the side of the training patches).
     """
 
     def __init__(
@@ -96,7 +95,6 @@ class NAFNet(nn.Module):
         encoder: Sequence[int] = (2, 2, 4, 8),
         middle: int = 12,
         decoder: Sequence[int] = (2, 2, 2, 2),
-        patch: int | None = None,
     ) -> None:
         super().__init__()
         if len(encoder) != len(decoder):
@@ -114,17 +112,15 @@ class NAFNet(nn.Module):
             self.ups.append(nn.Sequential(nn.Conv2d(c, 2 * c, 1, bias=False), nn.PixelShuffle(2)))
             c //= 2
             self.decoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
-        if patch is not None:
-            self.pool_over(int(1.5 * patch))
 
-    def pool_over(self, side: int) -> None:
-        """Let the channel attention pool, in evaluation, over windows of ``side`` pixels at full resolution."""
+    def pool_over(self, side: int | None) -> None:
+        """Let the channel attention pool, in evaluation, over windows of ``side`` pixels at full resolution; None: globally."""
         stages = [*((k, e) for k, e in enumerate(self.encoders)), (self.scales, self.middle_blks)]
         stages += [(self.scales - 1 - k, d) for k, d in enumerate(self.decoders)]
         for scale, stage in stages:
             for m in stage.modules():
                 if isinstance(m, ChannelAttention):
-                    m.window = max(1, side // 2**scale)
+                    m.window = None if side is None else max(1, side // 2**scale)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         height, width = y.shape[-2:]
