@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.errors import RunError
 from . import student
 
 ENOUGH = 3
 """Training seeds for a word about a method, and draws for a variance between draws."""
 
-Samples = Callable[[], tuple[np.ndarray, np.ndarray]]
-"""Returns the clusters (N,) and the per-sample values (S, D, N) of a table of cells."""
+Samples = Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Returns sample ids (N,), their clusters (N,) and the per-sample values (S, D, N) of a table of cells."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Cells:
         at = [self.draws.index(d) for d in draws]
         load = self.samples
 
-        def part() -> tuple[np.ndarray, np.ndarray]:
+        def part() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             assert load is not None
-            clusters, values = load()
-            return clusters, values[:, at]
+            ids, clusters, values = load()
+            return ids, clusters, values[:, at]
 
         return replace(
             self, means=self.means[:, at], draws=tuple(draws), se=None if self.se is None else self.se[:, at], samples=part if load else None
@@ -210,9 +211,12 @@ def _table(a: Cells, b: Cells) -> _Sum:
 def _paired(a: Cells, b: Cells) -> tuple[int, float, float, np.ndarray, list[np.ndarray]]:
     """Return clusters, the variance of the mean difference from its spread over clusters, its df, weights, and (S, C) tables of a and b."""
     assert a.samples is not None and b.samples is not None
-    (names, va), (names_b, vb) = a.samples(), b.samples()
-    if va.shape[-1] != vb.shape[-1] or (names != names_b).any():
-        raise ValueError("paired values need the same samples in the same order")
+    (ids, names, va), (ids_b, _, vb) = a.samples(), b.samples()
+    if len(ids) != len(ids_b) or (ids != ids_b).any():
+        position = {i: k for k, i in enumerate(ids_b.tolist())}
+        if set(position) != set(ids.tolist()):
+            raise RunError("The two rows have different samples, so their differences cannot be paired; run the units again.")
+        vb = vb[..., [position[i] for i in ids.tolist()]]
     _, index = np.unique(names, return_inverse=True)
     counts = np.bincount(index)
     weights = counts / counts.sum()
@@ -274,13 +278,18 @@ def too_few(clusters: int, comparisons: int = 1, alpha: float = 0.05) -> bool:
     return 2 * 0.5**clusters > alpha / comparisons
 
 
+def _hopeless(estimate: Estimate) -> bool:
+    """Whether a population's estimate rests on so few clusters that no outcome could count."""
+    return estimate.estimand == "population" and too_few(estimate.clusters or 0)
+
+
 def verdict(estimate: Estimate, margin: float, higher_is_better: bool) -> str:
     """Return what the estimate says about a against b (one of `VERDICTS`); ``margin`` in the metric's unit.
 
     better, worse: the 95 % interval lies beyond the margin. equivalent: the 90 % interval lies inside it (two one-sided tests at 5 %).
     """
     interval, inner = estimate.interval(0.95), estimate.interval(0.90)
-    if interval is None or inner is None or (estimate.estimand == "population" and too_few(estimate.clusters or 0)):
+    if interval is None or inner is None or _hopeless(estimate):
         return "too-few-samples"
     low, high = interval if higher_is_better else (-interval[1], -interval[0])
     if low > margin:
@@ -291,8 +300,11 @@ def verdict(estimate: Estimate, margin: float, higher_is_better: bool) -> str:
 
 
 def smallest_detectable(estimate: Estimate, margin: float, power: float = 0.8) -> float | None:
-    """Return the true difference at which `verdict` would say better or worse with probability ``power``, at this variance."""
-    if estimate.se is None:
+    """Return the true difference at which `verdict` would say better or worse with probability ``power``, at this variance.
+
+    None where no difference could be told.
+    """
+    if estimate.se is None or _hopeless(estimate):
         return None
     return margin + (student.quantile(0.975, estimate.df) + student.quantile(power, estimate.df)) * estimate.se
 
@@ -352,7 +364,7 @@ def components(cells: Cells) -> dict[str, float | None]:
     if draws > 1:
         out["draw"] = math.sqrt(max(0.0, float(cells.means.mean(0).var(ddof=1)) - rest / seeds))
     if cells.samples is not None:
-        names, values = cells.samples()
+        _, names, values = cells.samples()
         _, index = np.unique(names, return_inverse=True)
         counts = np.bincount(index)
         if len(counts) > 1:

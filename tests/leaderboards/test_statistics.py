@@ -34,7 +34,7 @@ def cells(means, stochastic="fit", level="sample", se=None, samples=None):
 
 def from_cube(cube, clusters=None, stochastic="fit"):
     names = np.array([f"c{k:03d}" for k in range(cube.shape[-1])]) if clusters is None else np.asarray(clusters)
-    return cells(cube.mean(-1), stochastic, samples=lambda: (names, cube))
+    return cells(cube.mean(-1), stochastic, samples=lambda: (np.arange(cube.shape[-1]), names, cube))
 
 
 def estimate(difference, se, df=10.0, estimand="fixed-set", clusters=20):

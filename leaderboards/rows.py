@@ -1,0 +1,179 @@
+"""From records to rows: which records belong on a board, which agree with each other, and which units make up one row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import tracks
+from .record import Record
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that is not on the board, and why."""
+
+    variant: str
+    unit_id: str
+    reason: str
+
+
+@dataclass
+class Group:
+    """The units of one row: one variant with one set of hyper-parameters, data, code, environment, selection."""
+
+    variant: str
+    method: str
+    units: dict[tuple[int, int], Record]
+    track: str
+    stochastic: str
+    selection: str
+    partial: bool
+    stale: bool | None
+    source: str
+    superseded: int = 0
+    costs: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Record:
+        return next(iter(self.units.values()))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({s for s, _ in self.units})
+
+    @property
+    def draws(self) -> list[int]:
+        return sorted({d for _, d in self.units})
+
+    def metric(self, name: str) -> Mapping[str, Any]:
+        """Return the metric's entry of the first unit; a metric it does not have counts as unavailable."""
+        return self.first["metrics"].get(name) or {"unavailable": {"because": "it was not computed", "remedy": "run the unit again"}}
+
+    @property
+    def conditional_on(self) -> list[str]:
+        """Return the roles whose one training the row's numbers are conditional on (priors, denoisers: not the row's own fit)."""
+        roles = self.first["artifacts"].items()
+        return sorted(role for role, a in roles if role != "fit" and isinstance(a, Mapping) and a.get("seed") is not None)
+
+
+def eligible(
+    records: Sequence[Record], meta: Mapping[str, Any], budget: str, split: str, refused: list[Refused]
+) -> list[Record]:
+    """Return the records of this version, split and budget; a variant without a record at the budget enters with the largest that fits.
+
+    A record fits a budget when the evaluations counted (``cost.nfe``) do not exceed the budget's ``nfe``. Older versions are refused.
+    """
+    budgets = dict(meta.get("budgets") or {})
+    limit = (budgets.get(budget) or {}).get("nfe")
+    exact: list[Record] = []
+    smaller: dict[tuple[str, str], list[Record]] = {}
+    for r in records:
+        if r["split"] != split:
+            continue
+        if r["task_version"] != meta["version"]:
+            reason = f"version {r['task_version']} of the task; this board is of version {meta['version']}"
+            refused.append(Refused(r["variant"], r["unit_id"], reason))
+        elif r["budget"] == budget:
+            exact.append(r)
+        elif limit is not None and r["status"] == "ok" and (r["cost"].get("nfe") or 0) <= limit and r["budget"] in budgets:
+            smaller.setdefault((r["variant"], r["budget"]), []).append(r)
+    done = {r["variant"] for r in exact if r["status"] == "ok"}
+    fits: dict[str, tuple[float, list[Record]]] = {}
+    for (variant, _), members in smaller.items():
+        nfe = max(r["cost"].get("nfe") or 0.0 for r in members)
+        if variant not in done and (variant not in fits or nfe > fits[variant][0]):
+            fits[variant] = (nfe, members)
+    return [*exact, *(r for _, members in fits.values() for r in members)]
+
+
+def agree(
+    records: Sequence[Record],
+    meta: Mapping[str, Any],
+    refused: list[Refused],
+    identities: dict[str, dict[str, Any]],
+    hashes: Mapping[int, str],
+) -> list[Record]:
+    """Return the records that were measured on the same observations with the same primary metric; fill ``identities`` by metric.
+
+    What counts as "the same" is the locked hash; else what the reference row saw; else the do-nothing row; else most of the records.
+    """
+    whole = [r for r in records if not r["partial"]]
+    lead = sorted(whole, key=lambda r: (r["variant"] != meta.get("reference"), r["variant"] != meta.get("do_nothing")))
+    expected = dict(hashes)
+    for draw in {r["draw"] for r in whole} - set(expected):
+        known = [r for r in lead if r["draw"] == draw]
+        named = known[0]["variant"] in (meta.get("reference"), meta.get("do_nothing"))
+        expected[draw] = known[0]["observation_hash"] if named else Counter(r["observation_hash"] for r in known).most_common(1)[0][0]
+    for metric in meta["metrics"]:
+        entries = [r["metrics"][metric] for r in lead or records if "value" in (r["metrics"].get(metric) or {})]
+        if entries:
+            named = bool(lead) and lead[0]["variant"] in (meta.get("reference"), meta.get("do_nothing"))
+            common = entries[0]["identity"] if named else Counter(e["identity"] for e in entries).most_common(1)[0][0]
+            identities[metric] = dict(next(e for e in entries if e["identity"] == common))
+    out = []
+    for r in records:
+        entry = r["metrics"].get(meta["primary"]) or {}
+        wanted = identities.get(meta["primary"], {}).get("identity")
+        if not r["partial"] and r["observation_hash"] != expected[r["draw"]]:
+            reason = f"it saw other observations in draw {r['draw']} ({r['observation_hash'][:12]}, here {expected[r['draw']][:12]})"
+            refused.append(Refused(r["variant"], r["unit_id"], reason + ": other library versions or data"))
+        elif "value" in entry and entry["identity"] != wanted and not r["partial"]:
+            refused.append(Refused(r["variant"], r["unit_id"], f"{meta['primary']} has another protocol ({entry['identity']}, here {wanted})"))
+        else:
+            out.append(r)
+    return out
+
+
+def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None) -> list[Group]:
+    """Return one group per variant (and one more for partial runs and for each other selection): of several versions of a row that differ
+    in hyper-parameters, data, code or environment the one that is not stale, then the user's own, then the newest."""
+    rows: dict[tuple[Any, ...], dict[tuple[Any, ...], list[Record]]] = {}
+    for r in records:
+        # seeds and draws share all of this; whatever differs here makes another row
+        version = (json.dumps(r["hparams"], sort_keys=True), r["data_fingerprint"], r["code"], r["environment_key"], r["budget"])
+        rows.setdefault((r["variant"], r["partial"], r["selection"]), {}).setdefault(version, []).append(r)
+    out = []
+    for (variant, partial, selection), versions in rows.items():
+        groups = []
+        for members in versions.values():
+            stale = None if codes is None or variant not in codes else members[0]["code"] != codes[variant]
+            own = any(r["source"] == "run" for r in members)
+            groups.append(((not stale, own, max(r.get("written", "") for r in members)), stale, members))
+        ((_, own, _), stale, members), *rest = sorted(groups, key=lambda g: g[0], reverse=True)
+        units = {(r["seed"], r["draw"]): r for r in sorted(members, key=lambda r: r.get("written", ""), reverse=True)}
+        first = members[0]
+        out.append(
+            Group(
+                variant,
+                first["method"],
+                dict(sorted(units.items())),
+                track=first.get("track") or tracks.track_of(first["facts"]),
+                stochastic=first.get("stochastic", "fit"),
+                selection=selection,
+                partial=partial,
+                stale=stale,
+                source="run" if own else "reference",
+                superseded=sum(len(m) for _, _, m in rest),
+                costs=_costs(members),
+            )
+        )
+    return out
+
+
+def _costs(records: Sequence[Record]) -> dict[str, float | None]:
+    """Return the row's costs: means over its units; the median of the medians, the largest p95 and memory; whether it ran alone."""
+    out: dict[str, float | None] = {}
+    for name in ("nfe", "backward", "params", "flops_per_sample", "train_s", "train_gflops", "sample_s_median", "sample_s_p95", "peak_mb"):
+        values = sorted(float(v) for r in records if (v := r["cost"].get(name)) is not None)
+        if not values:
+            out[name] = None
+        elif name == "sample_s_median":
+            out[name] = values[len(values) // 2]
+        else:
+            out[name] = values[-1] if name in ("sample_s_p95", "peak_mb") else sum(values) / len(values)
+    out["exclusive"] = all(bool(r["cost"].get("exclusive")) for r in records)
+    return out

@@ -1,0 +1,198 @@
+"""Where a board's records come from: stores of runs and the accepted records that ship with the package, seen as one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configs.errors import RunError
+from ..configs.loader import write_atomic
+from . import record as rec
+from .arrays import BAD_ARCHIVE, pack, unpack
+from .ledger import Store, load_samples
+from .record import Record
+
+HERE = Path(__file__).resolve().parent / "reference"
+
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Sample ids (N,), clusters (N,) and values (R, N): one row per record, one column per sample."""
+
+
+class Source:
+    """Records, and the per-sample values behind them, of one store or of the accepted records."""
+
+    name = "run"
+
+    def records(self, task: str | None = None) -> list[Record]:
+        """Return the records of a task, or all."""
+        raise AssertionError("abstract")
+
+    def problems(self) -> list[str]:
+        """Return, in words, what could not be read."""
+        return []
+
+    def values(self, records: Sequence[Record], metric: str) -> Table:
+        """Return ids, clusters and per-sample values of ``metric``; RunError when they are gone or do not fit each other."""
+        raise AssertionError("abstract")
+
+    def samples(self, record: Record) -> dict[str, np.ndarray]:
+        """Return all arrays of a record's samples, previews included."""
+        raise AssertionError("abstract")
+
+
+def stack(parts: Sequence[Mapping[str, np.ndarray]], metric: str) -> Table:
+    """Return (ids, clusters, values) of several records' samples, columns in the order of the first's ids; RunError when ids differ."""
+    ids, clusters = parts[0]["ids"], parts[0]["clusters"]
+    rows = []
+    for part in parts:
+        values = part.get(f"metric/{metric}")
+        if values is None:
+            raise RunError(f"A samples file has no values of {metric!r}; run the unit again.")
+        if len(part["ids"]) != len(ids) or (part["ids"] != ids).any():
+            position = {i: k for k, i in enumerate(part["ids"].tolist())}
+            if set(position) != set(ids.tolist()):
+                raise RunError(f"Records of one board have different samples ({len(position)} and {len(ids)}); run the units again.")
+            values = values[[position[i] for i in ids.tolist()]]
+        rows.append(values)
+    return ids, clusters, np.asarray(rows, dtype=np.float64)
+
+
+class StoreSource(Source):
+    """The records of a store. Per-sample values are packed per metric into a cache, so that a large board opens one file, not hundreds."""
+
+    def __init__(self, store: Store | Path | str) -> None:
+        self.store = store if isinstance(store, Store) else Store(store)
+        self._packs: dict[str, dict[str, np.ndarray]] = {}
+
+    def records(self, task: str | None = None) -> list[Record]:
+        return [{**r, "source": "run"} for r in self.store.records(task)]
+
+    def problems(self) -> list[str]:
+        return [str(p) for p in self.store.problems]
+
+    def samples(self, record: Record) -> dict[str, np.ndarray]:
+        return self.store.samples(record)
+
+    def values(self, records: Sequence[Record], metric: str) -> Table:
+        keys = [str((r.get("samples") or {}).get("sha256", "")) for r in records]
+        pack_ = self._pack(records[0], metric)
+        position = {k: i for i, k in enumerate(pack_["keys"].tolist())} if pack_ else {}
+        if not all(k in position for k in keys):
+            pack_ = self._extend(records[0], metric, pack_, [r for r, k in zip(records, keys, strict=True) if k not in position])
+            position = {k: i for i, k in enumerate(pack_["keys"].tolist())}
+        if all(k in position for k in keys):
+            return pack_["ids"], pack_["clusters"], pack_["values"][[position[k] for k in keys]]
+        return stack([load_samples(self.store.path, r) for r in records], metric)  # other samples than most of the task's
+
+    def prefetch(self, records: Sequence[Record], metric: str) -> None:
+        """Pack what `values` will be asked for, in one go."""
+        pack_ = self._pack(records[0], metric) if records else {}
+        known = set(pack_["keys"].tolist()) if pack_ else set()
+        missing = [r for r in records if r.get("samples") and r["samples"]["sha256"] not in known]
+        if missing:
+            self._extend(records[0], metric, pack_, missing)
+
+    def _file(self, record: Record, metric: str) -> Path:
+        name = hashlib.sha256(f"{record['task']}|{record['task_version']}|{record['split']}|{metric}".encode()).hexdigest()[:24]
+        return self.store.path / "index" / f"values-{name}.npz"
+
+    def _pack(self, record: Record, metric: str) -> dict[str, np.ndarray]:
+        file = self._file(record, metric)
+        if file.name not in self._packs:
+            try:
+                got = unpack(file.read_bytes())
+                fits = got["values"].shape == (len(got["keys"]), len(got["ids"])) and len(got["clusters"]) == len(got["ids"])
+            except (OSError, KeyError, *BAD_ARCHIVE):
+                got, fits = {}, True
+            self._packs[file.name] = got if fits else {}
+        return self._packs[file.name]
+
+    def _extend(self, first: Record, metric: str, pack_: dict[str, np.ndarray], new: Sequence[Record]) -> dict[str, np.ndarray]:
+        parts: list[Mapping[str, np.ndarray]] = []
+        keys = list(pack_["keys"].tolist()) if pack_ else []
+        ids = pack_["ids"] if pack_ else None
+        for r in new:
+            part = load_samples(self.store.path, r)  # checks the sha256, which is then the key
+            ids = part["ids"] if ids is None else ids
+            if set(part["ids"].tolist()) == set(ids.tolist()) and f"metric/{metric}" in part:
+                parts.append(part)
+                keys.append(r["samples"]["sha256"])
+        if not parts:
+            return pack_
+        old = [{"ids": pack_["ids"], "clusters": pack_["clusters"], f"metric/{metric}": row} for row in pack_["values"]] if pack_ else []
+        got_ids, clusters, values = stack([*old, *parts], metric)
+        out = {"keys": np.array(keys), "ids": got_ids, "clusters": clusters, "values": values}
+        file = self._file(first, metric)
+        self._packs[file.name] = out
+        try:
+            write_atomic(file, pack(out, compress=False))
+        except OSError:
+            return out  # a store that may only be read is read without a cache
+        return out
+
+
+class Gathered:
+    """The records of several sources as one: a unit measured twice in one environment counts once, the earlier source's first."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self.sources = list(sources)
+        self._of: dict[tuple[str, str, str, str], Source] = {}
+
+    def records(self, task: str | None = None) -> list[Record]:
+        """Return the records of a task (or all), each unit and environment once; ``source`` says where each is from: run or reference."""
+        out: dict[tuple[str, ...], Record] = {}
+        for source in self.sources:
+            for r in source.records(task):
+                key = rec.key(r)
+                if key in out and (out[key]["status"] == "ok" or r["status"] != "ok"):
+                    continue
+                out[key] = r
+                self._of[(*key, r["status"])] = source
+        return list(out.values())
+
+    def source(self, record: Record) -> Source:
+        """Return where a record of `records` came from."""
+        return self._of[(*rec.key(record), record["status"])]
+
+    def values(self, records: Sequence[Record], metric: str) -> Table:
+        """Return ids, clusters and per-sample values (R, N) of ``records``, whatever their sources."""
+        by: dict[int, list[int]] = {}
+        sources = [self.source(r) for r in records]
+        for i, s in enumerate(sources):
+            by.setdefault(id(s), []).append(i)
+        if len(by) == 1:
+            return sources[0].values(records, metric)
+        return stack([s.samples(r) for s, r in zip(sources, records, strict=True)], metric)
+
+    def samples(self, record: Record) -> dict[str, np.ndarray]:
+        """Return all arrays of a record's samples."""
+        return self.source(record).samples(record)
+
+    def prefetch(self, records: Sequence[Record], metric: str) -> None:
+        """Let stores pack the per-sample values that a board is about to ask for."""
+        for source in self.sources:
+            if isinstance(source, StoreSource):
+                mine = [r for r in records if self._of.get((*rec.key(r), r["status"])) is source]
+                if mine:
+                    source.prefetch(mine, metric)
+
+    def problems(self) -> list[str]:
+        """Return, in words, what could not be read."""
+        return [p for s in self.sources for p in s.problems()]
+
+
+def gather(stores: Iterable[Store | Path | str] = (), reference: bool = True, folder: Path | None = None) -> Gathered:
+    """Return the records of ``stores`` (those that exist) and, with ``reference``, the accepted ones that ship with the package."""
+    from .reference import ReferenceSource
+
+    found: list[Source] = [StoreSource(s) for s in stores]
+    return Gathered([*found, *([ReferenceSource(folder or HERE)] if reference else [])])
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """Return a record without the mark of its source: as it stands in the ledger."""
+    return {k: v for k, v in record.items() if k != "source"}
