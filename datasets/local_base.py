@@ -34,6 +34,12 @@ def listed(folder: Path, suffixes: tuple[str, ...], deep: bool = False) -> list[
     return sorted(p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """Return time and size of a file: what a cache of its content is keyed by, besides its path."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 def read_image(path: Path, mode: str) -> np.ndarray:
     """Decode one picture with Pillow as uint8 in ``mode`` ('L' or 'RGB'); DataMissing when it is damaged."""
     import numpy as np

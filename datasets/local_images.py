@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .base import Dataset, Sample, as_image
 from .keys import rank
-from .local_base import IMAGES, LocalDataset, expect, listed, read_image
+from .local_base import IMAGES, LocalDataset, expect, listed, read_image, stamp
 from .photos import Photos, PhotosGrey
 
 if TYPE_CHECKING:
@@ -245,7 +245,8 @@ class SIDD(LocalDataset):
         return f"{' and '.join(absent)} not found" if absent else None
 
     def _blocks(self, part: str) -> np.ndarray:
-        return _mat(self.here() / f"{self.names[part]}.mat", self.names[part])
+        path = self.here() / f"{self.names[part]}.mat"
+        return _mat(path, self.names[part], stamp(path))
 
     def _ids(self, split: str) -> list[str]:
         order = sorted(range(40), key=lambda i: rank("sidd", self.version, i))
@@ -258,7 +259,7 @@ class SIDD(LocalDataset):
 
 
 @lru_cache(maxsize=2)
-def _mat(path: Path, name: str) -> np.ndarray:
+def _mat(path: Path, name: str, mark: tuple[int, int]) -> np.ndarray:
     from scipy.io import loadmat
 
     from ..configs.errors import DataMissing

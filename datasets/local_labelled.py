@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, ClassVar
 from ..configs.errors import DataMissing
 from .base import Sample, as_image
 from .keys import rank
-from .local_base import LocalDataset, expect, listed, read_image
+from .local_base import LocalDataset, expect, listed, read_image, stamp
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-@lru_cache(maxsize=4)
 def read_idx(path: Path) -> np.ndarray:
     """Read an idx file (gzip or plain) of unsigned bytes, the format of MNIST; DataMissing when it is damaged."""
+    return _read_idx(path, stamp(path))
+
+
+@lru_cache(maxsize=4)
+def _read_idx(path: Path, mark: tuple[int, int]) -> np.ndarray:
     import numpy as np
 
     try:
@@ -186,13 +190,14 @@ class CIFAR10(LocalDataset):
         import numpy as np
 
         batch, row = divmod(int(sample_id), 10000)
-        record = _batch(self._own_files(self.here())[batch])[row]
+        path = self._own_files(self.here())[batch]
+        record = _batch(path, stamp(path))[row]
         pixels = np.moveaxis(record[1:].reshape(3, 32, 32), 0, -1)
         return Sample(sample_id, sample_id, {"image": as_image(pixels), "label": int(record[0])})
 
 
 @lru_cache(maxsize=6)
-def _batch(path: Path) -> np.ndarray:
+def _batch(path: Path, mark: tuple[int, int]) -> np.ndarray:
     import numpy as np
 
     return np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 3073)
