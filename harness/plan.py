@@ -186,14 +186,16 @@ class Planner:
     def _units(
         self, task_id: str, variant: Variant, budget: str, seed: int, draws: Sequence[int], cell: _Cell, used: tuple[ArtifactRef, ...]
     ) -> Iterable[Unit]:
-        code = content_id(cell.code, {a.role: self.weights_id(a) for a in used})
+        # a fit differs between seeds, and the seeds of one row share its code: so the fit's weights are in the unit's id alone
+        code = content_id(cell.code, {a.role: self.weights_id(a) for a in used if a.role != "fit"})
+        fitted = [self.weights_id(a) for a in used if a.role == "fit"]
         recipes = {a.role: a.recipe for a in used}
         for draw in dict.fromkeys(draws):
             spec = {**cell.fixed, "artifacts": recipes, "seed": seed, "draw": draw}
             spec_id = cell.ids.id(spec)
             yield Unit(
                 task=task_id, split=self.split, budget=budget, variant=variant, seed=seed, draw=draw, hparams=cell.hparams, spec=spec,
-                spec_id=spec_id, code=code, unit_id=content_id(spec_id, code), artifacts=used, limit=self.limit,
+                spec_id=spec_id, code=code, unit_id=content_id(spec_id, code, *fitted), artifacts=used, limit=self.limit,
                 batch_size=self.batch_size, device=self.device, precision=self.precision, threads=self.threads,
                 exclusive=cell.exclusive,
             )  # fmt: skip
