@@ -88,7 +88,7 @@ class GaussLin(Dataset):
         return self._samples[split]
 
     def _ids(self, split: str) -> list[str]:
-        return [f"{i:04d}" for i in range(COUNTS[split])]
+        return [f"{split}-{i:04d}" for i in range(COUNTS[split])]
 
     def _load(self, split: str, sample_id: str) -> Sample:
-        return Sample(sample_id, sample_id, {"image": self._split(split)[int(sample_id)].reshape(self.shape).copy()})
+        return Sample(sample_id, sample_id, {"image": self._split(split)[int(sample_id.rpartition("-")[2])].reshape(self.shape).copy()})

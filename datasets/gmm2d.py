@@ -101,13 +101,13 @@ class GMM2D(Dataset):
         return self._points[split]
 
     def _ids(self, split: str) -> list[str]:
-        return [f"{i:05d}" for i in range(COUNTS[split])]
+        return [f"{split}-{i:05d}" for i in range(COUNTS[split])]
 
     def _load(self, split: str, sample_id: str) -> Sample:
         import numpy as np
 
         points, modes = self._split(split)
-        i = int(sample_id)
+        i = int(sample_id.rpartition("-")[2])
         return Sample(sample_id, sample_id, {"x": points[i].astype(np.float32), "label": int(modes[i])})
 
 

@@ -162,7 +162,7 @@ class Pages(Dataset):
         return None
 
     def _ids(self, split: str) -> list[str]:
-        return [f"page-{i:04d}" for i in range(COUNTS[split])]
+        return [f"{split}-{i:04d}" for i in range(COUNTS[split])]
 
     def _load(self, split: str, sample_id: str) -> Sample:
         pixels, text = render(split, sample_id, self.version)

@@ -92,7 +92,7 @@ class Phantom(Dataset):
     shape = (1, SIDE, SIDE)
 
     def _ids(self, split: str) -> list[str]:
-        names = [f"head-{i:04d}" for i in range(COUNTS[split])]
+        names = [f"{split}-{i:04d}" for i in range(COUNTS[split])]
         return ["shepp-logan", *names[1:]] if split == "test" else names
 
     def _load(self, split: str, sample_id: str) -> Sample:

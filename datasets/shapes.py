@@ -185,10 +185,10 @@ class Shapes(Dataset):
     shape = (3, SIDE, SIDE)
 
     def _ids(self, split: str) -> list[str]:
-        return [f"{i:05d}" for i in range(COUNTS[split])]
+        return [f"{split}-{i:05d}" for i in range(COUNTS[split])]
 
     def _load(self, split: str, sample_id: str) -> Sample:
-        scene = scene_of(self.version, split, int(sample_id))
+        scene = scene_of(self.version, split, int(sample_id.rpartition("-")[2]))
         data = {
             "image": as_image(render(scene)), "label": scene.label, "caption": scene.caption(),
             "masks": masks(scene), "boxes": boxes(scene), "scene": scene,
