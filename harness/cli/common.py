@@ -72,9 +72,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def json_text(value: Any) -> str:
+    """Return ``value`` as JSON, indented, without NaN."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
 def emit_json(value: Any) -> None:
-    """Print ``value`` as JSON, indented, UTF-8, without NaN."""
-    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    """Print ``value`` as JSON."""
+    click.echo(json_text(value))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], flexible: int | None = None) -> str:

@@ -56,7 +56,7 @@ class Reporter:
         elif status.outcome == "ok" and status.unit is not None:
             text = self._metrics(status)
         took = f", {duration(status.seconds)}" if status.seconds >= 0.5 else ""
-        left = f", {duration(status.left)} left" if status.left is not None and status.done < status.total else ""
+        left = f", {duration(status.left)} left" if status.left and status.outcome != "cached" and status.done < status.total else ""
         trained = "trained " if status.unit is None else ""
         self.line(f"{label:<9} {trained}{status.what}{': ' if text else ''}{text} ({status.done} of {status.total}{took}{left})")
 
