@@ -5,6 +5,7 @@ Stationary: white, pink, speech-shaped. Non-stationary: babble (other talkers), 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -48,13 +49,12 @@ def traffic(rng: np.random.Generator, n: int, fs: int) -> np.ndarray:
 
 def hum_impulses(rng: np.random.Generator, n: int, fs: int) -> np.ndarray:
     """Mains hum (50 or 60 Hz with harmonics to 2 kHz), a white floor 15 dB below it, and about eight decaying clicks a second."""
-    t = np.arange(n) / fs
-    mains = rng.choice([50.0, 60.0])
-    orders = np.arange(1, int(2000 / mains) + 1)
-    amplitudes, phases = rng.uniform(0.3, 1.0, len(orders)) / orders, rng.uniform(0, 2 * np.pi, len(orders))
-    hum = np.zeros(n)
-    for k, a, p in zip(orders, amplitudes, phases, strict=True):
-        hum += a * np.sin(2 * np.pi * mains * k * t + p)
+    mains = int(rng.choice([50, 60]))
+    orders = np.arange(1, 2000 // mains + 1)[:, None]
+    amplitudes, phases = rng.uniform(0.3, 1.0, orders.shape) / orders, rng.uniform(0, 2 * np.pi, orders.shape)
+    period = fs // math.gcd(fs, mains)  # samples after which all harmonics are where they began
+    hum = np.sum(amplitudes * np.sin(2 * np.pi * mains * orders * np.arange(period) / fs + phases), axis=0)
+    hum = np.resize(hum, n)
     out = _unit(hum) + 10 ** (-15 / 20) * rng.standard_normal(n)
     length = int(0.01 * fs)
     decay = np.exp(-np.arange(length) / (0.002 * fs))

@@ -121,17 +121,23 @@ def _together(clean: np.ndarray, noisy: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def add_noise(
-    clean: np.ndarray, noise: str, snr: float, rng: np.random.Generator, fs: int, talkers: Sequence[np.ndarray] = ()
+    clean: np.ndarray,
+    noise: str,
+    snr: float,
+    rng: np.random.Generator,
+    fs: int,
+    talkers: Sequence[np.ndarray] = (),
+    part: slice = slice(None),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (clean, noisy), float32 (T,), with noise of a kind at ``snr`` dB.
+    """Return (clean, noisy), float32 (T,), with noise of a kind at ``snr`` dB; of ``part`` of the signal only, where one is named.
 
-    SNR: 10 log10(sum clean^2 / sum noise^2) over the whole signal, pauses included. Both are scaled down alike where the sum would clip.
+    SNR: the mean power of the whole clean signal, pauses included, over that of the noise. Both are scaled down alike where the sum would clip.
     """
-    n = len(clean)
-    x = np.asarray(clean, dtype=np.float64)
+    power = float(np.mean(np.asarray(clean, dtype=np.float64) ** 2))
+    x = np.asarray(clean[part], dtype=np.float64)
+    n = len(x)
     added = noises.babble(rng, n, talkers) if noise == "babble" else noises.MAKERS[noise](rng, n, fs)
-    gain = np.sqrt(np.sum(x**2) / np.sum(added**2) * 10 ** (-snr / 10))
-    return _together(x, x + gain * added)
+    return _together(x, x + np.sqrt(power * 10 ** (-snr / 10)) * added)
 
 
 def reverberate(

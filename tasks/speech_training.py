@@ -27,8 +27,8 @@ class Mixes(Dataset[Item]):
     def __init__(self, train: Mapping[str, Any], bank: Recordings, trains_on: str, seed: int) -> None:
         if trains_on not in TRAINS_ON:
             raise RequestError(f"speech tasks have no training items for trains_on {trains_on!r}; accepted: {', '.join(TRAINS_ON)}.")
-        if trains_on == "noisy-pairs" and train["kind"] == "recorded":
-            raise RequestError(f"dataset {bank.dataset.id!r} holds one noisy copy of each recording; trains_on noisy-pairs needs two.")
+        if trains_on == "noisy-pairs" and train["kind"] != "noise":
+            raise RequestError("trains_on noisy-pairs needs two noisy copies of a recording, which speech tasks have for added noise only.")
         if len(bank) == 0:
             raise RequestError(f"dataset {bank.dataset.id!r} has no recordings in split {bank.split!r}, so nothing can be trained on it.")
         self.how, self.bank, self.trains_on = dict(train), bank, trains_on
@@ -40,8 +40,8 @@ class Mixes(Dataset[Item]):
     def __len__(self) -> int:
         return NOMINAL_LENGTH
 
-    def _mixture(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return (clean, noisy) of one recording, (T,)."""
+    def _mixture(self, position: int, rng: np.random.Generator, crop: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return (clean, noisy) of one recording, (T,); with ``crop`` at most ``self.samples`` of it, where noise need not be made for the rest."""
         kind, fs = self.how["kind"], self.bank.sample_rate(position)
         if kind == "recorded":
             return self.bank.clean(position), self.bank.noisy(position)
@@ -51,7 +51,9 @@ class Mixes(Dataset[Item]):
         levels = self.how["snr"]
         noise = str(rng.choice(self.how["noises"]))
         snr = float(rng.uniform(levels["from"], levels["to"]) if isinstance(levels, dict) else rng.choice(levels))
-        return add_noise(dry, noise, snr, rng, fs, self.bank.others(position))
+        start = int(rng.integers(len(dry) - self.samples + 1)) if crop and len(dry) > self.samples else 0
+        part = slice(start, start + self.samples) if crop else slice(None)
+        return add_noise(dry, noise, snr, rng, fs, self.bank.others(position), part)
 
     def _fixed(self, position: int, copy: int) -> np.ndarray:
         """Return noisy copy ``copy`` of a recording, always the same one."""
@@ -63,7 +65,7 @@ class Mixes(Dataset[Item]):
         rng = self.keyed[index]
         position = int(rng.integers(len(self.bank)))
         if self.trains_on == "paired":
-            target, noisy = self._mixture(position, rng)
+            target, noisy = self._mixture(position, rng, crop=True)
             parts = {"input": noisy, "target": target}
         elif self.trains_on == "unpaired":
             other = (position + 1 + int(rng.integers(max(len(self.bank) - 1, 1)))) % len(self.bank)
