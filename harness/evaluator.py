@@ -117,7 +117,7 @@ class Evaluator(lightning.LightningModule):
             self.counter,
             self.stopwatch.request(len(ids)),
         ):
-            answer = getattr(self.method, self.task.spec.ability)(request)
+            answer = self.task.ask(self.method, request, observations)
         if counter is not None:
             self.flops_per_sample = counter.total / len(ids)
         with torch.no_grad():

@@ -148,6 +148,14 @@ class Task(ABC):
             self.spec.ability, given, n=len(observations), rng=rng, returns=self.returns(), budget=budget, task=self.id
         )
 
+    def ask(self, method: Any, request: Request, observations: Sequence[Observation]) -> Any:
+        """Put the questions to the method and return its answer: one call of the task's ability.
+
+        A task of several calls overrides this (a watermark embedded, attacked, detected; a policy asked at every step of an episode), and
+        makes the later requests with `Request.then`. Everything the method does is timed and counted.
+        """
+        return getattr(method, self.spec.ability)(request)
+
     def accept(self, answer: Any, request: Request, observations: Sequence[Observation]) -> torch.Tensor:
         """Check an answer's type, shape and finiteness and clip it to ``returns.range`` when the task says so (``returns.clip``)."""
         out = check_answer(answer, request, self.answer_shape(observations[0]))

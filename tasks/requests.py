@@ -90,6 +90,10 @@ class Request:
         """Return the names of what is given."""
         return list(self._given)
 
+    def then(self, ability: str, returns: Returns, **given: Any) -> Request:
+        """Return the next request of a task that asks several times: other questions, the same samples, streams and budget."""
+        return Request(ability, given, n=self.n, rng=self.rng, returns=returns, budget=self.budget, task=self.task)
+
     def to(self, device: torch.device | str) -> Request:
         """Return the request with its tensors (and physics operators) on ``device``."""
         moved = {k: v.to(device) if hasattr(v, "to") else v for k, v in self._given.items()}
