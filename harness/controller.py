@@ -282,8 +282,11 @@ class Controller:
         try:
             with os.scandir(self.store.ledger) as entries:
                 return sorted((e.name, e.stat().st_size) for e in entries if e.name.endswith(".jsonl") and e.name not in self._writers)
-        except FileNotFoundError:
-            return []
+        except OSError as e:
+            raise self._unwritable(e) from None
+
+    def _unwritable(self, e: OSError) -> RequestError:
+        return RequestError(f"The store {self.context.store} is not writable ({e.strerror}); choose another with --store DIR.")
 
     def _id(self, unit: Unit) -> tuple[str, str]:
         where = (unit.device, unit.precision)
@@ -299,7 +302,7 @@ class Controller:
         try:
             taken = self.claims.take(unit.unit_id)
         except OSError as e:
-            raise RequestError(f"The store {self.context.store} is not writable ({e.strerror}); choose another with --store DIR.") from None
+            raise self._unwritable(e) from None
         if not taken:
             self.elsewhere.append(unit)
             self._say("waiting", what=str(unit), message="another process runs it.", unit=unit)
