@@ -20,14 +20,15 @@ class Filter(Method):
     """A filter for white Gaussian noise, made from `filtered`; images are filtered one at a time, in float64.
 
     ``level``: ``given`` takes the request's noise level; ``estimated`` never looks at it and takes the median estimate from the finest
-    wavelet band. Poisson noise (its ``peak`` is given) is first stabilised by Anscombe's transform.
+    wavelet band. ``factor`` multiplies either: noise that a camera has smoothed is weaker in the finest band than below it. Poisson noise
+    (its ``peak`` is given) is first stabilised by Anscombe's transform.
     """
 
-    def __init__(self, level: str = "given") -> None:
+    def __init__(self, level: str = "given", factor: float = 1.0) -> None:
         super().__init__()
         if level not in LEVELS:
             raise RequestError(f"level is {level!r}; accepted: {', '.join(LEVELS)}.")
-        self.level = level
+        self.level, self.factor = level, factor
 
     @abstractmethod
     def filtered(self, image: np.ndarray, sigma: float) -> np.ndarray:
@@ -40,7 +41,7 @@ class Filter(Method):
             out = [self._poisson(image, float(request.peak)) for image in images]
         else:
             levels = np.broadcast_to(self._levels(request), len(images)) if self.level == "given" else [estimate_sigma(i) for i in images]
-            out = [self.filtered(image, float(sigma)) for image, sigma in zip(images, levels, strict=True)]
+            out = [self.filtered(image, self.factor * float(sigma)) for image, sigma in zip(images, levels, strict=True)]
         return torch.from_numpy(np.stack(out).astype(np.float32)).to(request.noisy.device)
 
     def _levels(self, request: Request) -> np.ndarray:
@@ -51,4 +52,4 @@ class Filter(Method):
         full = float(anscombe.forward(np.asarray(peak)))
         z = anscombe.forward(peak * image) / full
         sigma = 1 / full if self.level == "given" else estimate_sigma(z)
-        return anscombe.inverse(self.filtered(z, sigma) * full) / peak
+        return anscombe.inverse(self.filtered(z, self.factor * sigma) * full) / peak

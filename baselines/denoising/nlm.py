@@ -11,8 +11,8 @@ from .filters import Filter
 class NonLocalMeans(Filter):
     """Weights exp(-max(d^2 - 2 sigma^2, 0) / h^2) with h = ``strength`` x sigma, over patches of ``patch`` pixels within ``reach`` pixels."""
 
-    def __init__(self, strength: float = 0.7, patch: int = 5, reach: int = 10, level: str = "given") -> None:
-        super().__init__(level)
+    def __init__(self, strength: float = 0.7, patch: int = 5, reach: int = 8, level: str = "given", factor: float = 1.0) -> None:
+        super().__init__(level, factor)
         self.strength, self.patch, self.reach = strength, patch, reach
 
     def filtered(self, image: np.ndarray, sigma: float) -> np.ndarray:

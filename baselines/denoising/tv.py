@@ -11,8 +11,8 @@ from .filters import Filter
 class TotalVariation(Filter):
     """min_x TV(x) + ||x - y||^2 / (2 weight), isotropic, each channel by itself, with weight = ``strength`` x sigma."""
 
-    def __init__(self, strength: float = 1.0, iterations: int = 200, level: str = "given") -> None:
-        super().__init__(level)
+    def __init__(self, strength: float = 1.0, iterations: int = 200, level: str = "given", factor: float = 1.0) -> None:
+        super().__init__(level, factor)
         self.strength, self.iterations = strength, iterations
 
     def filtered(self, image: np.ndarray, sigma: float) -> np.ndarray:

@@ -21,8 +21,8 @@ class WaveletShrinkage(Filter):
     """``rule`` bayes: T = sigma^2 / sigma_x per band, sigma_x^2 = max(var(w) - sigma^2, 0) (Chang et al., eq. 9 to 12).
     ``rule`` visu: T = sigma sqrt(2 log N) for all bands, N the number of pixels. All shifts are averaged (cycle spinning)."""
 
-    def __init__(self, rule: str = "bayes", levels: int = 4, moments: int = 2, level: str = "given") -> None:
-        super().__init__(level)
+    def __init__(self, rule: str = "bayes", levels: int = 5, moments: int = 2, level: str = "given", factor: float = 1.0) -> None:
+        super().__init__(level, factor)
         if rule not in ("bayes", "visu"):
             raise RequestError(f"rule is {rule!r}; accepted: bayes, visu.")
         self.rule, self.levels, self.moments = rule, levels, moments
