@@ -1,0 +1,150 @@
+"""Generation tasks: what is asked, what it is compared with, what may be learned from; and the resolution of a prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scorebench.baselines import components
+from scorebench.configs.errors import RequestError
+from scorebench.configs.loader import Document
+from scorebench.datasets import registry as datasets
+from scorebench.tasks import registry
+from scorebench.tasks.generation import GenerationTask
+from scorebench.tasks.randomness import Rng
+
+EMBEDDED = [i for i, s in registry.specs().items() if s.family == "generation" and i.split("/")[1] in (
+    "gmm2d", "gmm2d-uneven", "digits", "digits-class", "shapes")]  # fmt: skip
+
+
+def test_the_embedded_tasks_are_there() -> None:
+    assert len(EMBEDDED) == 5
+
+
+@pytest.mark.parametrize("task_id", EMBEDDED)
+def test_questions(task_id: str) -> None:
+    task = registry.get(task_id)
+    ids = task.ids("test")
+    assert ids[0] == "sample-0000" and len(ids) == len(set(ids)) == task.spec.options["count"]
+    observations = [task.observe("test", i) for i in ids[:23]]
+    rng = Rng.for_samples(ids[:23])
+    request = task.request(observations, rng)
+    assert request.n == 23 and request.keys() == list(task.spec.gives)
+    assert {o.cluster for o in observations} == set(ids[:23])
+    if "label" in task.spec.gives:
+        assert request.label.tolist() == [i % 10 for i in range(23)]
+    assert list(task.spec.budgets) == ["nfe5", "nfe10", "nfe20", "nfe50"]
+    # the question does not depend on split or draw; the answers are noise's business
+    assert task.observation_hash("test", 0, ids[:5]) == task.observation_hash("dev", 3, ids[:5])
+
+
+@pytest.mark.parametrize("task_id", EMBEDDED)
+def test_reference_and_training_sets_are_different_real_samples(task_id: str) -> None:
+    task = registry.get(task_id)
+    dataset = datasets.get(task.spec.dataset)
+    sets = {split: list(task.reference_set(split)) for split in ("test", "dev")}
+    for split, batches in sets.items():
+        assert sum(len(b["answer"]) for b in batches) == len(dataset.ids(split))
+        assert tuple(batches[0]["answer"].shape[1:]) == tuple(task.spec.returns["shape"])
+        first = dataset.sample(split, dataset.ids(split)[0])
+        assert torch.equal(batches[0]["answer"][0], torch.from_numpy(first[task.entry]))
+    training = task.training_set("clean", 0)
+    assert len(training) == len(dataset.ids("train"))  # type: ignore[arg-type]
+    item = training[3]
+    assert set(item) == {"target", "label"} and item["target"].dtype == torch.float32
+    assert torch.equal(item["target"], task.training_set("clean", 7)[3]["target"]), "nothing in it depends on the seed"
+    seen = {training[i]["target"].numpy().tobytes() for i in range(len(training))}  # type: ignore[arg-type]
+    test = {row.numpy().tobytes() for b in sets["test"] for row in b["answer"]}
+    assert len(seen & test) / len(test) < 0.01, "test samples are not in the training set"
+
+
+@pytest.mark.parametrize("task_id", EMBEDDED)
+def test_every_metric_sees_the_reference(task_id: str) -> None:
+    """Real held-out samples score better than the same number of constant ones."""
+    task = registry.get(task_id)
+    real = torch.cat([b["answer"] for b in task.reference_set("dev")])[:200]
+    noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0))
+    for metric in task.metrics.values():
+        if metric.level != "set" or metric.unavailable() is not None:
+            continue
+        reference = metric.reference(task.reference_set("test"))
+        good, bad = (metric.value(metric.features(x, {}).numpy(), reference) for x in (real, noise))
+        assert good > bad if metric.higher_is_better else good < bad, metric.name
+
+
+def test_a_set_that_is_not_offered_is_refused() -> None:
+    task = registry.get("generation/digits")
+    with pytest.raises(RequestError, match="offers clean samples only"):
+        task.training_set("paired", 0)
+    with pytest.raises(RequestError, match="no split 'val'; accepted: test, dev"):
+        task.ids("val")
+    with pytest.raises(RequestError, match="options.count"):
+        GenerationTask(replace(task.spec, options={"entry": "image"})).ids()
+    with pytest.raises(RequestError, match="accepted: balanced"):
+        GenerationTask(replace(task.spec, observe={"label": "random"})).observe("test", "sample-0000")
+    with pytest.raises(RequestError, match="no training data"):
+        GenerationTask(replace(task.spec, train=None)).training_set("clean", 0)
+
+
+# ------------------------------------------------------------------ priors by need
+def spec(name: str):  # type: ignore[no-untyped-def]
+    return registry.get_spec(f"generation/{name}")
+
+
+@pytest.mark.parametrize(
+    ("need", "task", "wanted"),
+    [
+        ({"form": "vp", "data": "task"}, "gmm2d", "gmm2d"),
+        ({"form": "edm", "cond": "class"}, "gmm2d-uneven", "gmm2d-uneven"),
+        ({"form": "flow", "kind": "trained"}, "digits", "digits"),
+        ({"form": "vp", "data": "gauss-lin"}, "digits", "gauss-lin"),
+        ({"id": "gmm2d"}, "digits", "gmm2d"),
+        ("gmm2d", "digits", "gmm2d"),
+    ],
+)
+def test_a_need_is_resolved(need: object, task: str, wanted: str) -> None:
+    assert components.resolve("prior", need, spec(task)) == wanted  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("need", "task", "message"),
+    [
+        ({"form": "vp", "cond": "caption"}, "gmm2d", r"needs a prior on dataset 'gmm2d' \(form: vp, cond: caption\).*there is: gmm2d"),
+        ({"form": "denoiser"}, "digits", "none is declared"),
+        ({"data": "nowhere"}, "digits", "there is: none"),
+        ({"id": "gmm3d"}, "digits", "Unknown prior 'gmm3d'; did you mean gmm2d"),
+        ({"shape": "vp"}, "digits", "needs.prior has 'shape'; accepted: id, form, cond, data, kind"),
+    ],
+)
+def test_a_need_that_cannot_be_met_is_one_sentence(need: dict, task: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        components.resolve("prior", need, spec(task), "some-method")
+
+
+def test_two_equally_good_priors_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = components.get("gmm2d")
+    monkeypatch.setattr(components, "priors", lambda: {"a": card, "b": replace(card, id="b")})
+    with pytest.raises(RequestError, match="gmm2d and|b and|name one with"):
+        components.resolve("prior", {"form": "vp"}, spec("gmm2d"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "learned"}, "'kind' is 'learned'; accepted: exact, trained, external"),
+        ({"target": "nothing"}, "must read 'module:Class'"),
+        ({"kind": "trained"}, "'task' is missing"),
+        ({"kind": "trained", "task": "generation/digits"}, "'gflops' is missing"),
+        ({"colour": 3}, "unknown field 'colour'"),
+    ],
+)
+def test_a_bad_declaration_names_file_and_field(change: dict, message: str, tmp_path: Path) -> None:
+    data = {"id": "x", "title": "x", "target": "a:B", "kind": "exact", "form": "vp", "data": "gmm2d"} | change
+    file = tmp_path / "x.yaml"
+    file.write_text("\n".join(f"{k}: {v}" for k, v in data.items()))
+    with pytest.raises(RequestError, match=message) as e:
+        components.parse(Document(file, data))
+    assert str(file) in str(e.value)
