@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Data = dict[str, Any]
@@ -63,7 +63,7 @@ def decimals(data: Data, metric: str, margins: dict[str, Any]) -> int:
     return digits(margins.get(metric), smallest)
 
 
-def delta(entry: dict[str, Any], places: int) -> str:
+def delta(entry: Mapping[str, Any], places: int) -> str:
     """Return ``-1.72 [-1.80, -1.64]``, without the brackets where no interval can be told."""
     if entry.get("delta") is None:
         return ""
