@@ -119,7 +119,12 @@ _PACE = {"f1": 20, "f2": 15, "Andrea": -25, "anika": -25}
 def voices(split: str) -> list[dict[str, str | int]]:
     """Return the voices of a split: name, espeak-ng ``voice`` (language+variant), ``rate`` in words per minute and ``pitch``."""
     return [
-        {"name": v.lower(), "voice": f"{_LANGUAGES[i % len(_LANGUAGES)]}+{v}", "rate": 208 + 5 * (i % 3) + _PACE.get(v, 0), "pitch": 44 + 4 * (i % 5)}
+        {
+            "name": v.lower(),
+            "voice": f"{_LANGUAGES[i % len(_LANGUAGES)]}+{v}",
+            "rate": 208 + 5 * (i % 3) + _PACE.get(v, 0),
+            "pitch": 44 + 4 * (i % 5),
+        }
         for i, v in enumerate(_VARIANTS[split])
     ]
 

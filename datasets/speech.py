@@ -33,7 +33,7 @@ class Speech(Dataset):
     id = "speech"
     title = "Synthetic utterances, 36 voices, 16 kHz (espeak-ng)"
     kind = "audio"
-    licence = "audio: CC0-1.0; made on the user's machine with espeak-ng (GPL-3.0-or-later, in the espeakng-loader wheel, run as a separate program)"
+    licence = "CC0-1.0 (audio and sentences); espeak-ng itself, in the espeakng-loader wheel, is GPL-3.0-or-later"
     pixels = "redistribute"
     source = "espeak-ng 1.52 through the espeakng-loader wheel; sentences written for scorebench"
     citation = """@misc{espeakng,

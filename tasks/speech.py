@@ -15,8 +15,8 @@ from ..configs.loader import Document, Field, validate
 from ..datasets.base import Sample
 from ..datasets.noises import NOISES
 from .base import Observation, Task
-from .speech_signals import Recordings, add_noise, fit_length, recordings, reverberate
 from .spec import TaskSpec
+from .speech_signals import Recordings, add_noise, fit_length, recordings, reverberate
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
@@ -33,7 +33,8 @@ TRAIN_FIELDS: dict[str, Field] = {
     "dataset": Field((str,), meaning="where training recordings come from; default: the task's dataset"),
     "split": Field((str,), default="train"),
     "seconds": Field((int, float), default=1.0, meaning="length of a training item"),
-    "join": Field((int, float), meaning="seconds of recordings of one speaker joined to one; default: options.join"),
+    "join": Field((int, float), default=0, meaning="seconds of recordings of one speaker joined to one"),
+    "speakers": Field((list,), default=[], meaning="clusters to train on; default: all of the split"),
     "gflops": Field((int, float), meaning="training budget: samples x FLOPs per sample"),
 }
 
@@ -59,9 +60,16 @@ class SpeechTask(Task):
                 data[name] = fit_length(data[name], round(seconds * data["sample_rate"]))
         return Sample(sample.sample_id, sample.cluster, data)
 
+    def ids(self, split: str = "test") -> list[str]:
+        """Return the sample ids of a task split: those of ``options.speakers[split]``, every ``options.every``-th of them."""
+        if split not in self.spec.splits or not {"speakers", "every"} & set(self.spec.options):
+            return super().ids(split)
+        return self.recordings(split).ids[:: int(self.spec.options.get("every", 1))][: self.spec.options.get("count")]
+
     def recordings(self, split: str) -> Recordings:
-        """Return the recordings of a task split, joined to ``options.join`` seconds where the task says so."""
-        return recordings(self.spec.dataset, self.spec.splits[split], float(self.spec.options.get("join") or 0))
+        """Return the recordings of a task split: of its speakers, joined to ``options.join`` seconds, where the task says so."""
+        speakers = self.spec.options.get("speakers", {}).get(split, [])
+        return recordings(self.spec.dataset, self.spec.splits[split], float(self.spec.options.get("join") or 0), tuple(speakers))
 
     def _observe(self, sample: Sample, split: str, draw: int) -> Observation:
         fs = int(sample["sample_rate"])
@@ -70,22 +78,19 @@ class SpeechTask(Task):
         else:
             bank = self.recordings(split)
             position = bank.ids.index(sample.sample_id)
-            dry = bank.clean(position) if self.spec.options.get("join") else np.asarray(sample["audio"])[0]
+            dry = bank.clean(position) if bank.join else np.asarray(sample["audio"])[0]
             if self.how["kind"] == "reverb":
                 room = self.keyed(split, sample.sample_id, draw, "room")
-                clean, noisy = reverberate(dry, self._room_split(split), room, self.how["early_ms"], fs)
+                clean, noisy = reverberate(dry, self.spec.splits[split], room, self.how["early_ms"], fs)
             else:
-                noise, snr = self.condition(split, position, draw)
+                noise, snr = self.condition(split, self.ids(split).index(sample.sample_id), draw)
                 rng = self.keyed(split, sample.sample_id, draw, "noise")
                 clean, noisy = add_noise(dry, noise, snr, rng, fs, bank.others(position))
         given = {"noisy": _tensor(noisy), "sample_rate": fs}
         return Observation(sample.sample_id, sample.cluster, given, {"clean": _tensor(clean)})
 
-    def _room_split(self, split: str) -> str:
-        return self.spec.splits[split]
-
     def condition(self, split: str, position: int, draw: int) -> tuple[str, float]:
-        """Return noise and SNR of the sample at ``position``: all pairs in turn, in an order keyed by split and draw.
+        """Return noise and SNR of the task's sample at ``position``: all pairs in turn, in an order keyed by split and draw.
 
         Taking turns keeps the mix of conditions equal in all draws, so that a draw is not lucky by having more easy ones.
         """
@@ -93,7 +98,7 @@ class SpeechTask(Task):
         if isinstance(levels, dict):
             rng = self.keyed(split, str(position), draw, "condition")
             return str(rng.choice(noises)), float(rng.uniform(levels["from"], levels["to"]))
-        n = len(self.dataset.ids(self.spec.splits[split]))
+        n = len(self.ids(split))
         turn = int(self.keyed(split, "", draw, "conditions").permutation(n)[position])
         return noises[turn % len(noises)], float(levels[(turn + turn // len(noises)) % len(levels)])
 
@@ -101,8 +106,8 @@ class SpeechTask(Task):
     def training_set(self, trains_on: str, seed: int) -> TorchDataset:
         """Return training items, dicts of float32 (1, seconds * fs) with ``sample_rate``; see `Task.training_set`.
 
-        ``paired``: fresh noise (or room) for every index. ``noisy`` and ``noisy-pairs``: one noise per recording (two for pairs), since fresh noise
-        on the same recording would show a network its clean mean.
+        ``paired``: fresh noise (or room) for every index. ``noisy`` and ``noisy-pairs``: one noise per recording (two for pairs), since
+        fresh noise on the same recording would show a network its clean mean.
         """
         from .speech_training import Mixes
 
@@ -112,19 +117,18 @@ class SpeechTask(Task):
 
     def _training_recordings(self) -> Recordings:
         assert self.train is not None
-        join = self.train["join"] if self.train["join"] is not None else self.spec.options.get("join")
-        return recordings(self.train["dataset"] or self.spec.dataset, self.train["split"], float(join or 0))
+        dataset = self.train["dataset"] or self.spec.dataset
+        return recordings(dataset, self.train["split"], float(self.train["join"]), tuple(self.train["speakers"]))
 
     def training_key(self, trains_on: str) -> dict[str, Any]:
         """Return what the training data depend on; tasks with equal `train` blocks and training datasets share fits."""
-        key = super().training_key(trains_on)
         if self.train is None:
-            return key
+            return super().training_key(trains_on)
         from ..datasets import registry as datasets
 
         dataset = self.train["dataset"] or self.spec.dataset
-        key |= {"dataset": dataset, "fingerprint": datasets.get(dataset).fingerprint()}
-        key["train"] = {"dataset": dataset, "join": self.spec.options.get("join"), **key["train"]}
+        fingerprint = datasets.get(dataset).fingerprint()
+        key = {"train": dict(self.train), "dataset": dataset, "fingerprint": fingerprint, "trains_on": trains_on}
         if self.train["kind"] == "reverb":
             import hashlib
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -14,16 +15,17 @@ PEAK = 0.99
 
 
 class Recordings:
-    """The recordings of one dataset split in a fixed order; small splits are kept in memory.
+    """The recordings of one dataset split (of ``speakers``, where some are named) in a fixed order; small splits are kept in memory.
 
-    With ``join`` seconds, recording i is the i-th one followed by the same speaker's next ones (in the split's order, round about), after 0.2 s of
-    silence, with 0.1 s between them, cut to exactly ``join`` seconds: single digits are too short for intelligibility metrics, which need
-    at least 0.4 s of speech.
+    With ``join`` seconds, recording i is the i-th one followed by others of the same speaker, after 0.2 s of silence and with 0.1 s between
+    them, cut to exactly ``join`` seconds: single digits are too short for intelligibility metrics, which need at least 0.4 s of speech.
     """
 
-    def __init__(self, dataset_id: str, split: str, join: float = 0.0) -> None:
+    def __init__(self, dataset_id: str, split: str, join: float = 0.0, speakers: tuple[str, ...] = ()) -> None:
         self.dataset, self.split, self.join = datasets.get(dataset_id), split, join
         self.ids = self.dataset.ids(split)
+        if speakers:
+            self.ids = [i for i in self.ids if self.dataset.sample(split, i).cluster in speakers]
         self._load = lru_cache(maxsize=1024)(self._read)
         self._clusters: list[str] | None = None
 
@@ -53,9 +55,10 @@ class Recordings:
         fs = self.sample_rate(position)
         own = [i for i, c in enumerate(self.clusters) if c == self.clusters[position]]
         start = own.index(position)
+        step = next(s for s in (7, 11, 13, 1) if math.gcd(s, len(own)) == 1)  # neighbours in the list say the same word
         out, filled = np.zeros(round(self.join * fs), dtype=np.float32), round(0.2 * fs)
         for k in range(len(own)):
-            part = self._load(own[(start + k) % len(own)])[0]
+            part = self._load(own[(start + k * step) % len(own)])[0]
             part = part[: len(out) - filled]
             out[filled : filled + len(part)] = part
             filled += len(part) + round(0.1 * fs)
@@ -76,7 +79,7 @@ class Recordings:
 
 
 class Talkers(Sequence[np.ndarray]):
-    """The clean recordings of a split by speakers other than that of one recording, read when asked for."""
+    """The clean recordings of a split by speakers other than that of one recording (where there is one speaker only: the other recordings)."""
 
     def __init__(self, bank: Recordings, position: int) -> None:
         self._bank, self._position = bank, position
@@ -85,7 +88,9 @@ class Talkers(Sequence[np.ndarray]):
     def _positions(self) -> list[int]:
         if self._members is None:
             speaker = self._bank.clusters[self._position]
-            self._members = [i for i, c in enumerate(self._bank.clusters) if c != speaker]
+            everybody = range(len(self._bank))
+            others = [i for i in everybody if self._bank.clusters[i] != speaker]
+            self._members = others or [i for i in everybody if i != self._position]
         return self._members
 
     def __len__(self) -> int:
@@ -96,9 +101,9 @@ class Talkers(Sequence[np.ndarray]):
 
 
 @lru_cache(maxsize=8)
-def recordings(dataset_id: str, split: str, join: float = 0.0) -> Recordings:
+def recordings(dataset_id: str, split: str, join: float = 0.0, speakers: tuple[str, ...] = ()) -> Recordings:
     """Return the recordings of a dataset split, one object per process."""
-    return Recordings(dataset_id, split, join)
+    return Recordings(dataset_id, split, join, speakers)
 
 
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:

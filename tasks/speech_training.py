@@ -41,7 +41,7 @@ class Mixes(Dataset[Item]):
         return NOMINAL_LENGTH
 
     def _mixture(self, position: int, rng: np.random.Generator, crop: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return (clean, noisy) of one recording, (T,); with ``crop`` at most ``self.samples`` of it, where noise need not be made for the rest."""
+        """Return (clean, noisy) of one recording, (T,); with ``crop`` only ``self.samples`` of it where noise is added."""
         kind, fs = self.how["kind"], self.bank.sample_rate(position)
         if kind == "recorded":
             return self.bank.clean(position), self.bank.noisy(position)

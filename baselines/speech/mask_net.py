@@ -1,7 +1,7 @@
 """A small convolutional network that estimates a mask on the noisy spectrum: the trained reference of the speech boards.
 
-Masks on the short-time spectrum with the noisy phase go back to Wang, Narayanan and Wang 2014; the separator of dilated convolutions over time is
-that of Conv-TasNet (Luo and Mesgarani 2019), here on frequencies as channels.
+Masks on the short-time spectrum with the noisy phase go back to Wang, Narayanan and Wang 2014; the dilated convolutions over time are those of
+Conv-TasNet (Luo and Mesgarani 2019), here with frequencies as channels.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class MaskEstimator(nn.Module):
         self.enter = nn.Conv1d(bins, channels, 1)
         self.blocks = nn.Sequential(*(Block(channels, d) for d in dilations))
         self.leave = nn.Conv1d(channels, bins, 1)
-        nn.init.constant_(self.leave.bias, 1.0)  # begin with a mask that lets most through
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.leave(self.blocks(self.enter(features))))
+        return torch.sigmoid(self.leave(self.blocks(self.enter(features))) + 1.0)  # begins with a mask that lets most through
 
 
 class MaskNet(Method):
     """S = M(log |Y|^2) Y, trained on the negative SI-SDR of the waveform (Le Roux et al. 2019) and a compressed spectral error.
 
-    ``channels`` is the width of the separator, ``weight`` that of the spectral term sum over bins of (|S|^0.3 - |X|^0.3)^2, which fixes the level that
-    SI-SDR leaves free.
+    ``channels`` is the width of the network, ``weight`` that of the spectral term, the mean over bins of (|S|^0.3 - |X|^0.3)^2 at a mean
+    level of 1, which fixes the level that SI-SDR leaves free.
     """
 
+    network: MaskEstimator
     train_batch_size = 16
     gradient_clip = 5.0
 

@@ -8,18 +8,18 @@ import torch
 
 from ...tasks.requests import Request
 from ..method import Method
-from .gains import Gain, decision_directed, log_amplitude_gain, spp_noise, wiener_gain
+from .gains import decision_directed, log_amplitude_gain, spp_noise, wiener_gain
 from .stft import analyse, synthesise
 
 
 class _Statistical(Method):
     """S = G(xi, gamma) Y with a decision-directed xi; subclasses name the gain.
 
-    ``smooth`` weighs the last frame's estimate in xi, ``xi_min_db`` and ``gain_min_db`` bound it and the gain from below, ``start_frames`` frames
-    (about 0.1 s) start the noise tracker.
+    ``smooth`` weighs the last frame's estimate in xi, ``xi_min_db`` and ``gain_min_db`` bound it and the gain from below; the first
+    ``start_frames`` frames (about 0.1 s) start the noise tracker.
     """
 
-    gain: ClassVar[Gain]
+    gain: ClassVar[staticmethod]
 
     def __init__(self, smooth: float = 0.98, xi_min_db: float = -25.0, gain_min_db: float = -20.0, start_frames: int = 6) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Statistical(Method):
         y = analyse(request.noisy, request.sample_rate)
         power = y.abs() ** 2
         noise = spp_noise(power, self.start_frames)
-        gains = decision_directed(power, noise, type(self).gain, self.smooth, self.xi_min_db, self.gain_min_db)
+        gains = decision_directed(power, noise, self.gain, self.smooth, self.xi_min_db, self.gain_min_db)
         return synthesise(gains * y, request.sample_rate, request.noisy.shape[-1])
 
 
