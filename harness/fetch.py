@@ -39,7 +39,8 @@ def fetch(url: str, path: Path, sha256: str, progress: Progress | None = None) -
     except OSError as e:
         raise RequestError(f"{path} cannot be written ({e.strerror}); set SCOREBENCH_HOME to a folder you can write to.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
     return path
 
 

@@ -165,5 +165,6 @@ def fetch(name: str) -> None:
     if weight.missing("it") is None:
         click.echo(f"{name} is here already: {weight.path}")
         return
-    click.echo(f"Fetching {weight.url}", err=True)
+    if sys.stderr.isatty():
+        click.echo(f"Fetching {weight.url}", err=True)
     click.echo(download.fetch(weight.url, weight.path, weight.sha256, _megabytes))

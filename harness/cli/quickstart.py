@@ -35,7 +35,8 @@ def quickstart(
     from .suite import run_suite
 
     say = lambda text: click.echo(text, err=as_json)  # noqa: E731
-    say(f"Six families on embedded data, {'everything trained from scratch' if full else 'from weights that are shipped'}. Records go to {where}/.")
+    how_trained = "everything trained from scratch" if full else "from weights that are shipped"
+    say(f"Six families on embedded data, {how_trained}. Records go to {where}/.")
     summary, units, records = run_suite(SUITE, resolved, where, folders, pins=not full, as_json=as_json, quiet=True)
     page = write_page(list(dict.fromkeys((u.task, u.budget) for u in units)), where)
     if as_json:
