@@ -85,7 +85,7 @@ def crop(
     out = []
     for plane, s in zip(planes, scales, strict=True):
         window = expand(plane[..., top * s : (top + patch) * s, left * s : (left + patch) * s])
-        out.append(np.ascontiguousarray(turned(window, turn) if augment else window))
+        out.append(np.array(turned(window, turn) if augment else window, order="C"))
     return tuple(out)
 
 
@@ -129,8 +129,8 @@ class CropSet(Dataset[Item]):
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
-    """Return a float32 tensor of an array."""
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    """Return a float32 tensor with a copy of an array, so that nobody can write into a cached picture."""
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 def named(*names: str) -> Finish:
