@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -11,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import RequestError, nearest, unknown
-from ..configs.loader import HERE, Document, Field, Index, validate
+from ..configs.loader import HERE, Document, Field, Index, home, validate, write_atomic
 
 ABILITY_FAMILIES = {
     "sample": "generation",
@@ -160,13 +164,37 @@ def cards() -> dict[str, Card]:
 
 
 def _entry_points() -> list[Path]:
-    """Return the folders of installed packages that offer the entry point group ``scorebench.plugins``."""
+    """Return the folders of installed packages that offer the entry point group ``scorebench.plugins``.
+
+    Asking importlib.metadata takes longer than all else a list does, so its answer is kept for as long as no folder of ``sys.path`` changes:
+    installing or removing a package makes or removes its ``.dist-info`` there.
+    """
+    marks = [[p, Path(p).stat().st_mtime_ns] for p in dict.fromkeys(sys.path) if p and Path(p).is_dir()]
+    file = home() / "index" / f"plugins-{hashlib.sha256(repr([p for p, _ in marks]).encode()).hexdigest()[:12]}.json"
+    try:
+        known = json.loads(file.read_text())
+        if known["marks"] == marks:
+            return [Path(f) for f in known["folders"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not asked yet, or the file is damaged: ask
+    folders = _find_entry_points()
+    with contextlib.suppress(OSError):  # a read-only home costs speed only
+        write_atomic(file, json.dumps({"marks": marks, "folders": [str(f) for f in folders]}).encode())
+    return folders
+
+
+def _find_entry_points() -> list[Path]:
     from importlib.metadata import entry_points
     from importlib.util import find_spec
 
     folders = []
     for point in entry_points(group="scorebench.plugins"):
-        spec = find_spec(point.value.partition(":")[0])
+        try:
+            spec = find_spec(point.value.partition(":")[0])
+        except (ImportError, ValueError) as e:
+            raise RequestError(
+                f"The plug-in {point.name!r} ({point.value}) of an installed package cannot be found ({e}); reinstall or remove that package."
+            ) from None
         if spec is not None and spec.origin:
             folders.append(Path(spec.origin).resolve().parent)
     return folders

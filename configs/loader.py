@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import RequestError, nearest
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 HERE = Path(__file__).resolve().parent
 
 Key = tuple[str | int, ...]
@@ -29,7 +26,9 @@ class Document:
 
     def line(self, key: Key = ()) -> int:
         """Return the 1-based line of ``key`` (a path of mapping keys and list indices), or of its nearest parent."""
-        node = yaml.compose(self.path.read_text(encoding="utf-8"), Loader=_LOADER)
+        import yaml
+
+        node = yaml.compose(self.path.read_text(encoding="utf-8"), Loader=_yaml_loader())
         line = 1
         for part in key:
             found = None
@@ -50,11 +49,20 @@ class Document:
         return RequestError(f"{self.path}:{self.line(key)}: {message}")
 
 
+def _yaml_loader() -> Any:
+    """Return the safe loader, in C where PyYAML has it. Imported here, since a warm index needs no YAML at all."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def read(path: Path | str) -> Document:
     """Read one YAML mapping safely; a syntax error or a non-mapping becomes one sentence with file and line."""
+    import yaml
+
     path = Path(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
     except OSError as e:
         raise RequestError(f"{path} cannot be read ({e.strerror}); check the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:

@@ -17,7 +17,6 @@ The command line's own options win over the profile, and the profile over the fi
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +75,8 @@ def load(start: Path | None = None) -> Config:
     path = find(start)
     if path is None:
         return Config()
+    import tomllib  # only where there is a file
+
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:

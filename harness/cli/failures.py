@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import click
@@ -39,6 +37,8 @@ def broken_pipe() -> int:
 
 def report_unexpected(error: Exception, words: list[str]) -> int:
     """Write the traceback of a defect to a log file and say in one sentence where it is; return exit code 1."""
+    import traceback
+
     content = f"scorebench {' '.join(words)}\n{time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n\n{''.join(traceback.format_exception(error))}"
     try:
         log = _write_log(content)
@@ -60,6 +60,8 @@ def _write_log(content: str) -> Path:
         path = folder / name
         path.write_text(content, encoding="utf-8")
     except OSError:  # a read-only home
+        import tempfile
+
         path = Path(tempfile.mkdtemp(prefix="scorebench-")) / name
         path.write_text(content, encoding="utf-8")
     return path
