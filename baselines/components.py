@@ -91,8 +91,8 @@ def include(folder: Path) -> None:
 def priors() -> dict[str, PriorCard]:
     """Return every declared prior and component by id."""
     found: list[tuple[Document, Path | None]] = [(doc, None) for doc in Index("priors").documents(sorted((HERE / "priors").glob("*.yaml")))]
-    for folder in _FOLDERS:
-        found += [(doc, folder) for doc in Index("plugins").documents(sorted((folder / "priors").glob("*.yaml")))]
+    for plugin in _FOLDERS:
+        found += [(doc, plugin) for doc in Index("plugins").documents(sorted((plugin / "priors").glob("*.yaml")))]
     out: dict[str, PriorCard] = {}
     for doc, folder in found:
         card = parse(doc, folder)

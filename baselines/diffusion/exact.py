@@ -123,7 +123,7 @@ def ode_solution(prior: Prior, x: Tensor, start: float, end: float, cond: Tensor
     Solves d(x/alpha)/dlambda = -exp(-lambda) eps(x, lambda) (Lu et al. 2022, eq. 3.4, up to the change of variable) with DOP853 at relative
     tolerance ``rtol``: the reference that solvers' endpoint errors are taken to. Meant for exact priors; ``end`` must be positive.
     """
-    from scipy.integrate import solve_ivp
+    from scipy.integrate import solve_ivp  # type: ignore[import-untyped]
 
     schedule = prior.schedule
     times = torch.tensor([start, end], dtype=torch.float64)

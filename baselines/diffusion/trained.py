@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from ..nets.mlp import ScoreMLP
@@ -87,7 +88,7 @@ class TrainedPrior(Prior, lightning.LightningModule):
         a, s = (v.reshape(-1, *[1] * (x0.ndim - 1)) for v in (self.schedule.alpha(t), self.schedule.sigma(t)))
         return nn.functional.mse_loss(self.raw(a * x0 + s * noise, t, cond), a * noise - s * x0)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with 5 % warm-up and a cosine decay to zero over the training budget."""
         optimiser = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), fused=True)
         total = getattr(self, "total_steps", 0) or int(self.trainer.max_steps)

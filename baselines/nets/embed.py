@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def zeroed(layer: M) -> M:
+    """Set a layer's parameters to zero, so that the block it ends starts as the identity (or the network as a constant); returns it."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
 
 
 class ScalarEmbedding(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .embed import LabelEmbedding, ScalarEmbedding
+from .embed import LabelEmbedding, ScalarEmbedding, zeroed
 
 
 class Block(nn.Module):
@@ -18,9 +18,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.enter = nn.Linear(width, width)
         self.modulate = nn.Linear(embedding, 2 * width)
-        self.leave = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
-        nn.init.zeros_(self.leave[2].weight)
-        nn.init.zeros_(self.leave[2].bias)
+        self.leave = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Linear(width, width)))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.modulate(e).chunk(2, -1)
@@ -42,9 +40,7 @@ class ScoreMLP(nn.Module):
         self.label = LabelEmbedding(classes, embedding) if classes else None
         self.enter = nn.Linear(size, width)
         self.blocks = nn.ModuleList(Block(width, embedding, dropout) for _ in range(depth))
-        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size))
-        nn.init.zeros_(self.leave[1].weight)
-        nn.init.zeros_(self.leave[1].bias)
+        self.leave = nn.Sequential(nn.LayerNorm(width), zeroed(nn.Linear(width, size)))
 
     def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
         e = self.level(level)

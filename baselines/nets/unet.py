@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embed import LabelEmbedding, ScalarEmbedding
+from .embed import LabelEmbedding, ScalarEmbedding, zeroed
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -25,10 +25,8 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = _norm(inside), nn.Conv2d(inside, out, 3, padding=1)
         self.modulate = nn.Linear(embedding, 2 * out)
-        self.norm2, self.drop, self.conv2 = _norm(out), nn.Dropout(dropout), nn.Conv2d(out, out, 3, padding=1)
+        self.norm2, self.drop, self.conv2 = _norm(out), nn.Dropout(dropout), zeroed(nn.Conv2d(out, out, 3, padding=1))
         self.skip = nn.Conv2d(inside, out, 1) if inside != out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.modulate(e)[:, :, None, None].chunk(2, 1)
@@ -42,9 +40,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.heads = max(1, channels // 32)
-        self.norm, self.qkv, self.out = _norm(channels), nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        self.norm, self.qkv, self.out = _norm(channels), nn.Conv2d(channels, 3 * channels, 1), zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -88,9 +84,7 @@ class ScoreUNet(nn.Module):
             if level > 0:
                 self.up.append(nn.Conv2d(width, widths[level - 1], 3, padding=1))
                 width = widths[level - 1]
-        self.leave = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
-        nn.init.zeros_(self.leave[2].weight)
-        nn.init.zeros_(self.leave[2].bias)
+        self.leave = nn.Sequential(_norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, channels, 3, padding=1)))
 
     def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
         e = self.level(level)

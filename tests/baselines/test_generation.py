@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_ddim_is_of_order_one(grid: str, reference: tuple[Tensor, Tensor]) -> No
     for steps in sizes:
         walk = x.clone()
         times = time_grid(prior.schedule, steps, grid, end)  # type: ignore[arg-type]
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             data = prior.denoised(walk, t)
             eps = (walk - prior.schedule.alpha(t) * data) / prior.schedule.sigma(t)
             walk = prior.schedule.alpha(s) * data + prior.schedule.sigma(s) * eps
@@ -181,7 +182,7 @@ def test_views_give_the_same_deterministic_walk() -> None:
     for p in (prior, view):
         x = p.start(z)
         times = time_grid(p.schedule, 10, "uniform-lambda")
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             data, eps = p.denoised(x, t), p.noise(x, t)
             x = p.schedule.alpha(s) * data + p.schedule.sigma(s) * eps
         ends.append(x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -252,7 +253,7 @@ class TwoPriors(Method):
         schedule = self.prior.schedule
         x = self.prior.start(request.rng.at("x_T").normal(self.prior.shape))
         times = time_grid(schedule, request.budget.nfe // 2)
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             eps = 0.5 * (self.prior.noise(x, t) + self.second.noise(x, t))
             x = schedule.alpha(s) * (x - schedule.sigma(t) * eps) / schedule.alpha(t) + schedule.sigma(s) * eps
         return x
@@ -292,7 +293,7 @@ class Edit(Method):
         noise = request.rng.at("noise").normal(self.prior.shape)
         x = schedule.add_noise(self.prior.encode(request.source), noise, times[0])
         cond = self.prior.condition(request)
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             data = self.prior.denoised(x, t, cond)
             x = schedule.alpha(s) * data + schedule.sigma(s) * (x - schedule.alpha(t) * data) / schedule.sigma(t)
         return self.prior.decode(x)
@@ -433,7 +434,7 @@ class Student(Method):
         schedule, x = self.teacher.schedule, self.teacher.start(z)
         times = time_grid(schedule, 6)
         with torch.no_grad():
-            for t, s in zip(times[:-1], times[1:], strict=True):
+            for t, s in pairwise(times):
                 eps = self.teacher.noise(x, t)
                 x = schedule.alpha(s) * (x - schedule.sigma(t) * eps) / schedule.alpha(t) + schedule.sigma(s) * eps
         return x

@@ -81,7 +81,7 @@ def test_a_set_that_is_not_offered_is_refused() -> None:
         task.training_set("paired", 0)
     with pytest.raises(RequestError, match="no split 'val'; accepted: test, dev"):
         task.ids("val")
-    with pytest.raises(RequestError, match="options.count"):
+    with pytest.raises(RequestError, match=r"options\.count"):
         GenerationTask(replace(task.spec, options={"entry": "image"})).ids()
     with pytest.raises(RequestError, match="accepted: balanced"):
         GenerationTask(replace(task.spec, observe={"label": "random"})).observe("test", "sample-0000")
@@ -127,7 +127,7 @@ def test_a_need_that_cannot_be_met_is_one_sentence(need: dict, task: str, messag
 def test_two_equally_good_priors_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     card = components.get("gmm2d")
     monkeypatch.setattr(components, "priors", lambda: {"a": card, "b": replace(card, id="b")})
-    with pytest.raises(RequestError, match="gmm2d and|b and|name one with"):
+    with pytest.raises(RequestError, match="name one with"):
         components.resolve("prior", {"form": "vp"}, spec("gmm2d"))
 
 
