@@ -85,7 +85,7 @@ class Builder:
         roles = self.roles(ref.needs)
         if ref.kind == "prior":
             component = components.get(ref.owner)
-            make = lambda: construct(load_object(component.target), ref.hparams, roles, data_spec(task))  # noqa: E731
+            make = lambda: construct(load_object(component.target, component.folder), ref.hparams, roles, data_spec(task))  # noqa: E731
         else:
             card = cards.get(ref.owner)
             make = lambda: construct(method_class(card), ref.hparams, roles, data_spec(task))  # noqa: E731
@@ -100,7 +100,7 @@ class Builder:
         declared = components.get(ref.owner)
         task = tasks.get(ref.task) if ref.task else None
         roles = self.roles(ref.needs)
-        module = construct(load_object(declared.target), ref.hparams, roles, data_spec(task) if task else None)
+        module = construct(load_object(declared.target, declared.folder), ref.hparams, roles, data_spec(task) if task else None)
         if ref.trained:
             load_into(module, self.artifact(ref))
         return freeze(module)

@@ -64,6 +64,8 @@ def plan(
     data are missing, are put there instead.
     """
     _check(seeds=seeds, draws=draws, limit=limit, batch_size=batch_size, threads=threads)
+    for folder in cards.included():
+        components.include(folder)
     planner = Planner(split, limit, batch_size, device, precision, threads, pins)
     chosen = [v if isinstance(v, Variant) else cards.parse_variant(v) for v in variants]
     if not chosen:
