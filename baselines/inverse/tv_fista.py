@@ -47,7 +47,7 @@ class TVFista(Method):
     def reconstruct(self, request: Request) -> torch.Tensor:
         physics, y = request.physics, request.y
         box = request.returns.range
-        x = self.project(first_guess(physics, y, sum(box) / 2 if box else 0.0), box)
+        x = self.project(first_guess(physics, y), box)
         lipschitz = square_norm(physics, tuple(x.shape[1:]))
         lam = self.strength * float(request.noise_level) * lipschitz**0.5
         u, t, dual = x, 1.0, torch.zeros_like(gradient(x))
