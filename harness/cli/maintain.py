@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from .common import include_folders, include_option, store_option, store_path
 from .request import Integers, flat
 
 if TYPE_CHECKING:
+    from ...leaderboards.sources import Gathered
     from ..unit import ArtifactRef
 
 
@@ -91,12 +92,47 @@ def _words(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite
 def accept(tasks: tuple[str, ...], reason: str, store: Path | None, include: tuple[Path, ...]) -> None:
     """Write the store's finished records of TASK... (ids, families, globs) to the accepted reference that ships with the package."""
     include_folders(include)
-    from ...leaderboards import board as boards
     from ...leaderboards.ledger import Store
+    from ...leaderboards.reference import accept as write_reference
     from ...tasks import registry
+    from .board import gathered
 
     if not reason.strip():
         raise RequestError("--reason is empty; say why these records become the reference.")
-    found = Store(store_path(store))
-    for task in registry.match(tasks):
-        click.echo(boards.accept(found, task, reason=reason))
+    chosen = registry.match(tasks)
+    path = store_path(store)
+    if not Store(path).tasks():
+        raise RequestError(f"{path} holds no records; run something first, or name another with --store DIR.")
+    sources = gathered(path)
+    records = to_accept(chosen, sources, reason.strip())
+    try:
+        counts = write_reference(sources, records)
+    except OSError as e:
+        raise RequestError(f"The reference cannot be written ({e.strerror}); run this in a writable checkout.") from None
+    new = sum("accepted" in r["provenance"] and r["source"] == "run" for r in records)
+    click.echo(f"{new} records of this store are accepted; now in the reference: {', '.join(f'{n} {f}' for f, n in counts.items())}.")
+
+
+def to_accept(tasks: Sequence[str], sources: Gathered, reason: str) -> list[dict[str, Any]]:
+    """Return what the reference of the tasks' families will hold: the rows of their boards, and the accepted records of their other tasks.
+
+    Rows are taken as boards show them (the newest code, whole runs, nothing chosen on test data, nothing submitted).
+    """
+    from ...tasks import registry
+    from .. import environment
+    from .board import build
+
+    families = {t.split("/")[0] for t in tasks}
+    out: dict[tuple[str, ...], dict[str, Any]] = {}
+    for task in tasks:
+        for budget in registry.get_spec(task).budgets:
+            for row in build(task, sources, budget).rows:
+                for r in row.group.units.values():
+                    if r["partial"] or r["selection"] == "test-clean" or r["provenance"].get("submitted"):
+                        continue
+                    fresh = {"accepted": {"reason": reason, "at": environment.now()}} if r["source"] == "run" else {}
+                    out[r["unit_id"], r["environment_key"]] = {**r, "provenance": {**r["provenance"], **fresh}}
+    for r in sources.records():
+        if r["source"] == "reference" and r["task"] not in tasks and r["task"].split("/")[0] in families:
+            out[r["unit_id"], r["environment_key"]] = r
+    return list(out.values())

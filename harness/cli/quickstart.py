@@ -38,7 +38,7 @@ def quickstart(
     how_trained = "everything trained from scratch" if full else "from weights that are shipped"
     say(f"Six families on embedded data, {how_trained}. Records go to {where}/.")
     summary, units, records = run_suite(SUITE, resolved, where, folders, pins=not full, as_json=as_json, quiet=True)
-    page = write_page(list(dict.fromkeys((u.task, u.budget) for u in units)), where)
+    page = write_page(list(dict.fromkeys((u.task, u.budget) for u in units)), where, time.monotonic() - started)
     if as_json:
         print_json(records)
     else:
@@ -64,11 +64,16 @@ def show_boards(tasks: list[tuple[str, str]], store: Path) -> None:
             click.echo(render(boards, "terminal", records, to_terminal=sys.stdout.isatty()))
 
 
-def write_page(tasks: list[tuple[str, str]], store: Path) -> Path:
-    """Write the page with boards and example pictures, spectrograms and samples beside the records; return its path."""
-    from .board import build, gathered, render
+def write_page(tasks: list[tuple[str, str]], store: Path, seconds: float) -> Path:
+    """Write the page with boards and example pictures, spectrograms and samples into the store; return its path."""
+    from ... import __version__
+    from ...leaderboards.html import page
+    from ..environment import cores, cpu_model
+    from .board import build, gathered
 
     records = gathered(store)
+    facts = {"version": __version__, "machine": f"{cores()} cores, {cpu_model()}", "this run took": duration(seconds)}
+    text = page([build(task, records, budget) for task, budget in tasks], records, title="scorebench quickstart", meta=facts)
     path = store / "quickstart.html"
-    out_file(path, render([build(task, records, budget) for task, budget in tasks], "html", records))
+    out_file(path, text)
     return path
