@@ -83,7 +83,7 @@ class SISDR(SpeechMetric):
         scaled = (x * s).sum(1, keepdim=True) / s.square().sum(1, keepdim=True).clamp_min(1e-300) * s
         signal, distortion = scaled.square().sum(1), (scaled - x).square().sum(1)
         tiny = 1e-300
-        return (10 * torch.log10((signal + tiny) / (distortion + tiny))).clamp(-CAP, CAP)
+        return (10 * torch.log10(signal / (distortion + tiny) + tiny)).clamp(-CAP, CAP)  # a silent answer is worst, not 0 dB
 
     def one(self, answer: np.ndarray, clean: np.ndarray) -> float:
         return float(self.per_sample(torch.from_numpy(answer)[None, None], {"clean": torch.from_numpy(clean)[None, None]}))
