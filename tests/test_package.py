@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SKIPPED = (".git", ".venv", "build", "dist", "runs", "*.egg-info", "__pycache__", "*.pyc", ".pytest_cache", ".mypy_cache", ".ruff_cache", "wandb")
+SKIPPED = (".*", "build", "dist", "runs", "wandb", "*.egg-info", "__pycache__", "*.pyc")
 
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="the tests run outside a source tree")
 

@@ -6,16 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
-from scorebench.baselines import card, components
 from scorebench.harness.cli.main import cli
-from scorebench.tasks import registry
 
 
 def call(*words: str, env: dict[str, str] | None = None) -> Result:
@@ -52,14 +48,3 @@ def process(*words: str, cwd: Path | None = None, check: bool = True, **env: str
     )
     assert not check or done.returncode == 0, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
     return done
-
-
-@pytest.fixture
-def forget() -> Iterator[None]:
-    """Forget the plug-in folders that a test includes, which a process otherwise remembers."""
-    before = [list(folders) for folders in (card._FOLDERS, components._FOLDERS, registry._EXTRA)]
-    yield
-    for folders, old in zip((card._FOLDERS, components._FOLDERS, registry._EXTRA), before, strict=True):
-        folders[:] = old
-    for cached in (card.cards, components.priors, registry.specs, registry.get):
-        cached.cache_clear()

@@ -107,7 +107,7 @@ def test_a_broken_off_download_keeps_nothing(tmp_path: Path, monkeypatch: pytest
     thread = threading.Thread(target=httpd.handle_request, daemon=True)
     thread.start()
     target = tmp_path / "net.pt"
-    with pytest.raises(fetch.FetchError, match="broke off|cannot be reached"):
+    with pytest.raises(fetch.FetchError, match=r"broke off|cannot be reached"):
         fetch.fetch(f"http://127.0.0.1:{httpd.server_port}/x", target, hashlib.sha256(CONTENT).hexdigest())
     thread.join()
     httpd.server_close()

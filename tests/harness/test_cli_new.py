@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cli_tools import data, forget, good, wrong  # noqa: F401 - a fixture
+from cli_tools import data, good, wrong
 
 from scorebench.configs.errors import RequestError
 from scorebench.harness.cli import new
@@ -23,9 +23,8 @@ def test_every_family_passes_its_own_test_unedited(tmp_path: Path) -> None:
         text = good("new", "method", f"my-{family}", "--family", family, "--out", str(tmp_path / family))
         assert f"--include {tmp_path / family}" in text
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, env=environment
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout[-3000:]
     assert f"{3 * len(FAMILIES)} passed" in done.stdout
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cli_tools import call, data, forget, good, wrong  # noqa: F401 - a fixture
+from cli_tools import call, data, good, wrong
 
 from scorebench.configs.errors import RequestError
 from scorebench.harness.cli import request
@@ -23,7 +23,8 @@ INLINE = ("--executor", "inline")
 # ---------------------------------------------------------------------- reading requests
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("1e-3", 1e-3), ("0.5", 0.5), ("true", True), ("[1, 2]", [1, 2]), ("cosine", "cosine"), ("null", None), ("'3'", "3"), ("a=b", "a=b")],
+    [("3", 3), ("1e-3", 1e-3), ("0.5", 0.5), ("true", True), ("[1, 2]", [1, 2]), ("cosine", "cosine"), ("null", None),
+     ("'3'", "3"), ("a=b", "a=b")],
 )
 def test_settings_are_yaml(text: str, value: Any) -> None:
     assert request.parse_assignment(f"key={text}") == ("key", value)
@@ -60,7 +61,8 @@ def test_bare_words_are_options_or_settings() -> None:
     none: dict[str, Any] = {"tasks": (), "methods": (), "seeds": (), "draws": (), "budgets": (), "split": None, "limit": None, "settings": ()}
     out = request.asked(["task=a", "method=b[p]", "seed=0-1", "steps=3"], **{**none, "methods": ("c",), "settings": ("seed=5",)})
     assert (out.tasks, out.methods, out.seeds, out.overrides) == (("a",), ("c", "b[p]"), (0, 1), {"steps": 3, "seed": 5})
-    for words in (["task=a"], ["method=a"], ["task=a", "method=b", "x"], ["task=a", "method=b", "k=1", "k=2"], ["task=a", "method=b", "split=all"]):
+    both = ["task=a", "method=b"]
+    for words in (["task=a"], ["method=a"], [*both, "x"], [*both, "k=1", "k=2"], [*both, "split=all"], [*both, "limit=0"]):
         with pytest.raises(RequestError):
             request.asked(words, **none)
 

@@ -83,10 +83,13 @@ def test_submitted_answers_get_the_number_of_the_method_that_made_them(folder: P
 
 
 def test_facts_decide_the_track(folder: Path, tmp_path: Path) -> None:
-    record = data("score", TASK, str(folder), "--name", "m", "--store", str(tmp_path), "--uses", "clean_images", "--uses", "external_weights=laion")
+    arguments = ("score", TASK, str(folder), "--name", "m", "--store", str(tmp_path), "--uses")
+    record = data(*arguments, "clean_images", "--uses", "external_weights=laion")
     assert record["facts"] == {"clean_images": True, "external_weights": ["laion"]}
     assert "supervised" in record["track"]
-    assert "did you mean clean_images" in wrong("score", TASK, str(folder), "--name", "m", "--store", str(tmp_path), "--uses", "clean_image")
+    assert "did you mean clean_images" in wrong(*arguments, "clean_image")
+    assert "what the weights were trained on" in wrong(*arguments, "external_weights")
+    assert "accepted: true, false" in wrong(*arguments, "labels=perhaps")
 
 
 def spoil(folder: Path, name: str, array: Any) -> None:
