@@ -6,6 +6,7 @@ remembered, so FID, KID and precision on one batch run the network once.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable
 from functools import cache
@@ -126,7 +127,9 @@ class Inception(Extractor):
         super().__init__(name, path)
         self.mode = mode
         try:
-            self.net: Any = torch.jit.load(str(path), map_location="cpu").eval()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the published file is TorchScript, deprecated or not
+                self.net: Any = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as e:
             raise RequestError(f"{path} is not a TorchScript file that torch can load: {str(e).strip().splitlines()[0]}") from None
         self._embed: Callable[[torch.Tensor], torch.Tensor]

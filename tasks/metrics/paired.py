@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from ...configs.errors import RunError
-from .base import Metric, checked, choice, integer, signed
+from .base import Metric, check, choice, integer, signed
 
 BT601 = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 """Weights of the luma that MATLAB's rgb2ycbcr computes for RGB in [0, 1] (ITU-R BT.601, studio swing); its offset is 16/255."""
 
 
 def luma(image: torch.Tensor) -> torch.Tensor:
-    """Return the Y channel (B, 1, H, W), in [16/255, 235/255], of RGB (B, 3, H, W) in [0, 1]."""
-    r, g, b = image.unbind(1)
-    return (BT601[0] * r + BT601[1] * g + BT601[2] * b + 16 / 255).unsqueeze(1)
+    """Return the Y channel (1, H, W), in [16/255, 235/255], of RGB (3, H, W) in [0, 1]."""
+    r, g, b = image
+    return (BT601[0] * r + BT601[1] * g + BT601[2] * b + 16 / 255)[None]
 
 
 class PairedImage(Metric):
@@ -37,26 +37,45 @@ class PairedImage(Metric):
         words = [self.channel, f"crop={self.crop}", *(["quantised"] if self.quantise else []), "range=1", "per-image"]
         return signed(self.name, *words)
 
-    def pair(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return answer and clean target as float64 (B, C, H, W), in the channel and crop of the protocol."""
+    def pairs(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield answer and clean image (C, H, W) in the channel and crop of the protocol, image by image, so that they stay in the cache.
+
+        The answer is a float64 copy that may be overwritten; the clean image keeps its precision where it is not converted.
+        """
         clean = target["clean"]
         if answer.shape != clean.shape:
             raise RunError(
                 f"metric {self.name} got an answer of shape {tuple(answer.shape)} for a target of {tuple(clean.shape)}.", "wrong-output"
             )
-        x, y = checked(self.name, answer, rank=4), checked(self.name, clean.to(answer.device), "target", rank=4)
-        if self.quantise:
-            x = torch.round(x.clamp(0, 1) * 255) / 255
-        if self.channel == "y":
-            if x.shape[1] != 3:
-                raise RunError(f"metric {self.name} with channel y takes RGB images; these have {x.shape[1]} channel(s).", "wrong-output")
-            x, y = luma(x), luma(y)
-        if self.crop:
-            if min(x.shape[-2:]) <= 2 * self.crop:
-                raise RunError(f"metric {self.name} crops {self.crop} pixels a side; nothing is left of {tuple(x.shape[-2:])}.", "wrong-output")
-            inside = slice(self.crop, -self.crop)
-            x, y = x[..., inside, inside], y[..., inside, inside]
-        return x, y
+        check(self.name, answer, rank=4)
+        check(self.name, clean, "target", rank=4)
+        if self.channel == "y" and answer.shape[1] != 3:
+            raise RunError(f"metric {self.name} with channel y takes RGB images; these have {answer.shape[1]} channel(s).", "wrong-output")
+        if min(answer.shape[-2:]) <= 2 * self.crop:
+            raise RunError(
+                f"metric {self.name} crops {self.crop} pixels a side; nothing is left of {tuple(answer.shape[-2:])}.", "wrong-output"
+            )
+        inside = slice(self.crop, -self.crop or None)
+        for a, c in zip(answer, clean.to(answer.device), strict=True):
+            x, y = a.to(torch.float64, copy=True), c
+            if self.quantise:
+                x = torch.round(x.clamp(0, 1) * 255) / 255
+            if self.channel == "y":
+                x, y = luma(x), luma(y.double())
+            yield x[:, inside, inside], y[:, inside, inside]
+
+    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return torch.stack([self.one(x, y) for x, y in self.pairs(answer, target)])
+
+    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the value of one image, a float64 scalar; x (C, H, W) float64, which may be overwritten, and y (C, H, W)."""
+        raise AssertionError("abstract")
+
+
+def squared_error(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the sum of squared differences, overwriting ``x``: a third array of this size costs more than the arithmetic."""
+    d = x.sub_(y).reshape(-1)
+    return torch.dot(d, d)
 
 
 class MSE(PairedImage):
@@ -69,9 +88,8 @@ class MSE(PairedImage):
     protocol = """Mean over pixels and channels of (answer - clean)^2, images in [0, 1], float64, one value per image; the value of a set
         is the mean over its images."""
 
-    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        x, y = self.pair(answer, target)
-        return (x - y).square().flatten(1).mean(1)
+    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return squared_error(x, y) / x.numel()
 
 
 class PSNR(MSE):
@@ -88,8 +106,8 @@ class PSNR(MSE):
         Identical images count 100 dB."""
     paper = "Huynh-Thu and Ghanbari, Scope of validity of PSNR in image/video quality assessment, Electronics Letters 44(13), 2008."
 
-    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return -10 * torch.log10(super().per_sample(answer, target).clamp(min=1e-10))
+    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return -10 * torch.log10(super().one(x, y).clamp(min=1e-10))
 
 
 class NMSE(PairedImage):
@@ -103,9 +121,9 @@ class NMSE(PairedImage):
         value is their mean. (fastMRI's NMSE is this per volume.) Undefined, and refused, where the clean image is zero everywhere."""
     paper = "Zbontar et al., fastMRI: An Open Dataset and Benchmarks for Accelerated MRI, arXiv:1811.08839, 2018, section 5.2."
 
-    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        x, y = self.pair(answer, target)
-        energy = y.square().flatten(1).sum(1)
-        if not (energy > 0).all():
+    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        clean = y.double().reshape(-1)
+        energy = torch.dot(clean, clean)
+        if energy == 0:
             raise RunError("metric nmse got a clean image that is zero everywhere, for which it is not defined.", "wrong-output")
-        return (x - y).square().flatten(1).sum(1) / energy
+        return squared_error(x, y) / energy

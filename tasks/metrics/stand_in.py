@@ -7,6 +7,7 @@ backbones replace the published ones only inside `backbones`.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,11 +55,11 @@ class StandIn(nn.Module):
 
 def inception_file(folder: Path, d: int = 2048, name: str = "inception-2015-12-05.pt") -> Path:
     """Write a stand-in TorchScript file into ``folder`` and return its path; the same weights every time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        scripted = torch.jit.script(StandIn(d).eval())
     path = folder / name
-    torch.jit.save(scripted, str(path))
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the published file is TorchScript, deprecated or not
+        torch.manual_seed(0)
+        torch.jit.save(torch.jit.script(StandIn(d).eval()), str(path))
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
 from ...configs.errors import RunError
@@ -35,13 +33,13 @@ def windowed(maps: torch.Tensor, taps: list[float]) -> torch.Tensor:
 
 
 def similarity(x: torch.Tensor, y: torch.Tensor, taps: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the means over windows of SSIM and of its contrast-structure part, (B, C) each, of images (B, C, H, W) with data range 1."""
+    """Return the means over windows of SSIM and of its contrast-structure part, of one plane (H, W) each, with data range 1."""
     mx, my, mxx, myy, mxy = windowed(torch.stack([x, y, x * x, y * y, x * y]), taps)
     vx, vy, vxy = mxx - mx * mx, myy - my * my, mxy - mx * my  # biased (co)variances under the window, eq. 15 and 16
     c1, c2 = K1**2, K2**2
     cs = (2 * vxy + c2) / (vx + vy + c2)
     ssim = (2 * mx * my + c1) / (mx * mx + my * my + c1) * cs  # eq. 13
-    return ssim.mean((-1, -2)), cs.mean((-1, -2))
+    return ssim.mean(), cs.mean()
 
 
 class SSIM(PairedImage):
@@ -62,13 +60,12 @@ class SSIM(PairedImage):
     def identity(self) -> str:
         return signed(super().identity(), "gaussian11", "sigma=1.5", "valid")
 
-    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        x, y = self.pair(answer, target)
+    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if min(x.shape[-2:]) < WINDOW:
             raise RunError(f"metric ssim needs images of at least {WINDOW} x {WINDOW} pixels; these are {tuple(x.shape[-2:])}.", "wrong-output")
         taps = gaussian_taps()
-        # one image at a time: the five filtered maps then stay in the cache
-        return torch.stack([similarity(a[None], b[None], taps)[0].mean() for a, b in zip(x, y, strict=True)])
+        # plane by plane: the filtered maps then stay in the cache
+        return torch.stack([similarity(a, b, taps)[0] for a, b in zip(x, y.double(), strict=True)]).mean()
 
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -91,19 +88,19 @@ class MSSSIM(PairedImage):
     def identity(self) -> str:
         return signed(super().identity(), "gaussian11", "sigma=1.5", "valid", "scales=5")
 
-    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        x, y = self.pair(answer, target)
+    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         least = WINDOW * 2 ** (len(BETAS) - 1)
         if min(x.shape[-2:]) < least:
             raise RunError(f"metric ms-ssim needs images of at least {least} pixels a side; these are {tuple(x.shape[-2:])}.", "wrong-output")
-        return torch.stack([self._one(a[None], b[None]) for a, b in zip(x, y, strict=True)])
+        return torch.stack([_over_scales(a, b) for a, b in zip(x, y.double(), strict=True)]).mean()
 
-    @staticmethod
-    def _one(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        taps, out = gaussian_taps(), torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
-        for scale, beta in enumerate(BETAS, 1):
-            ssim, cs = similarity(x, y, taps)
-            out = out * (ssim if scale == len(BETAS) else cs).clamp(min=0) ** beta
-            if scale < len(BETAS):
-                x, y = (torch.nn.functional.avg_pool2d(v, 2) for v in (x, y))
-        return out.mean()
+
+def _over_scales(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the MS-SSIM of one plane (H, W), eq. 7."""
+    taps, out = gaussian_taps(), torch.ones((), dtype=x.dtype, device=x.device)
+    for scale, beta in enumerate(BETAS, 1):
+        ssim, cs = similarity(x, y, taps)
+        out = out * (ssim if scale == len(BETAS) else cs).clamp(min=0) ** beta
+        if scale < len(BETAS):
+            x, y = (torch.nn.functional.avg_pool2d(v[None], 2)[0] for v in (x, y))
+    return out
