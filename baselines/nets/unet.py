@@ -52,16 +52,19 @@ class Attention(nn.Module):
 class ScoreUNet(nn.Module):
     """``forward(x, level, label)`` returns like x.
 
-    x (B, C, H, W), sides divisible by 2^(len(widths) - 1); level (B,), a function of the noise level of order 1; label int64 (B,),
+    x (B, C, H, W), sides divisible by patch 2^(len(widths) - 1); level (B,), a function of the noise level of order 1; label int64 (B,),
     negative for none, or None. ``widths`` are the channels of each resolution, ``blocks`` the residual blocks per resolution; attention
-    is at the lowest resolution.
+    is at the lowest resolution. With ``patch`` p > 1 the network works on pictures folded into p x p blocks (a p-th of the sides, p^2 the
+    channels), which costs about p^2 times less.
     """
 
     def __init__(
         self, channels: int, widths: Sequence[int] = (32, 64, 96), blocks: int = 1, embedding: int = 128, classes: int = 0,
-        dropout: float = 0.0, attention: bool = True,
+        dropout: float = 0.0, attention: bool = True, patch: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.patch = patch
+        channels *= patch**2
         self.level = ScalarEmbedding(embedding)
         self.label = LabelEmbedding(classes, embedding) if classes else None
         self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
@@ -91,7 +94,7 @@ class ScoreUNet(nn.Module):
         if self.label is not None:
             e = e + self.label(label, len(x))
         e = F.silu(e)
-        h, kept = self.enter(x), []
+        h, kept = self.enter(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x), []
         for layer in self.down:
             if isinstance(layer, ResBlock):
                 h = layer(h, e)
@@ -104,4 +107,5 @@ class ScoreUNet(nn.Module):
                 h = layer(torch.cat([h, kept.pop()], 1), e)
             else:
                 h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return self.leave(h)
+        h = self.leave(h)
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
