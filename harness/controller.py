@@ -349,7 +349,7 @@ class Controller:
             raise RunError(result.message)
         if job.ref is not None:
             bad = None if result.status == "ok" else (result.kind, result.message)
-            self._component_done(job.ref, bad, result.seconds, bool(result.facts.get("fresh")))
+            self._component_done(job.ref, bad, result.seconds, bool(result.facts.get("fresh")), bool(result.facts.get("train_gflops")))
             return
         assert job.unit is not None
         if result.status == "ok" or (not result.recorded and self._recorded(job.unit)):
@@ -363,9 +363,9 @@ class Controller:
             self._unit_failed(job, result.kind, result.message, result.seconds)
         self.claims.drop(job.id)
 
-    def _component_done(self, ref: ArtifactRef, bad: tuple[str, str] | None, seconds: float = 0.0, fresh: bool = False) -> None:
+    def _component_done(self, ref: ArtifactRef, bad: tuple[str, str] | None, seconds: float = 0.0, fresh: bool = False, spent: bool = False) -> None:
         del self.refs[ref.key]
-        self.left.drop(ref, seconds if fresh else None)
+        self.left.drop(ref, seconds if fresh and spent else None)  # a fit in closed form says nothing about the others' time
         if bad is None:
             self.summary.trained += fresh
             self._end(str(ref), "ok", seconds=seconds, facts={"fresh": fresh})

@@ -58,9 +58,9 @@ class Unit:
     """The smallest thing that is run: (task, split, budget, variant, seed, draw), with everything it depends on resolved.
 
     ``hparams`` are the resolved hyper-parameters of the constructor (files as absolute paths); ``spec`` is everything that ``spec_id``
-    hashes; ``code`` the hash of the code it runs; ``unit_id`` = hash(spec_id, code, weights of the fit). ``batch_size`` (None: the task's), ``device``,
-    ``precision`` and ``threads`` are not in the ids: they belong to environment and provenance. ``limit`` bounds the number of samples
-    and makes the record partial.
+    hashes; ``code`` the hash of the code it runs; ``unit_id`` = hash(spec_id, code, weights of the fit). ``batch_size`` (None: the
+    task's), ``device``, ``precision`` and ``threads`` are not in the ids: they belong to environment and provenance. ``limit`` bounds the
+    number of samples and makes the record partial.
     """
 
     task: str

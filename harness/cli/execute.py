@@ -12,6 +12,7 @@ import click
 
 from ...configs.errors import RequestError
 from .common import duration, emit_json
+from .failures import INTERRUPTED
 from .request import How
 
 if TYPE_CHECKING:
@@ -137,8 +138,10 @@ def execute(
     try:
         summary = controller.run_units(units, context, executor, listen)
     except controller.Interrupted as e:
-        reporter.line(str(e))
-        raise
+        reporter.clear()
+        counts = f"{e.summary.ok + e.summary.cached} of {len(units)} units are recorded and kept"
+        click.echo(f"interrupted; the same command resumes ({counts})", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
     finally:
         reporter.clear()
         executor.close()

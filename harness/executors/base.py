@@ -117,7 +117,8 @@ def perform(job: Job, progress: Progress | None = None, interrupted: Callable[[]
                 raise
             kind, message = _describe(e, job)
             return Result(job.id, "failed", time.monotonic() - start, kind, message)
-        return Result(job.id, "ok", time.monotonic() - start, facts={"fresh": artifact.fresh, "pinned": artifact.pinned})
+        facts = {"fresh": artifact.fresh, "pinned": artifact.pinned, "train_gflops": artifact.meta.get("train_gflops")}
+        return Result(job.id, "ok", time.monotonic() - start, facts=facts)
     assert job.unit is not None
     store = store_at(job.context.store)
     try:
