@@ -363,7 +363,9 @@ class Controller:
             self._unit_failed(job, result.kind, result.message, result.seconds)
         self.claims.drop(job.id)
 
-    def _component_done(self, ref: ArtifactRef, bad: tuple[str, str] | None, seconds: float = 0.0, fresh: bool = False, spent: bool = False) -> None:
+    def _component_done(
+        self, ref: ArtifactRef, bad: tuple[str, str] | None, seconds: float = 0.0, fresh: bool = False, spent: bool = False
+    ) -> None:
         del self.refs[ref.key]
         self.left.drop(ref, seconds if fresh and spent else None)  # a fit in closed form says nothing about the others' time
         if bad is None:
