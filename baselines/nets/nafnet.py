@@ -19,9 +19,19 @@ class ChannelNorm(nn.Module):
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        centred = x - x.mean(1, keepdim=True)
-        scale = centred.square().mean(1, keepdim=True).add(self.eps).rsqrt()
-        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
+        # channels last is how the layers around it hold their tensors, so neither permutation moves anything
+        last = x.permute(0, 2, 3, 1)
+        return F.layer_norm(last, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution, computed as a matrix product: on tensors held channels last that is several times faster on one core."""
+
+    def __init__(self, before: int, after: int, bias: bool = True) -> None:
+        super().__init__(before, after, 1, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
 def simple_gate(x: torch.Tensor) -> torch.Tensor:
@@ -54,7 +64,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.sca = nn.Conv2d(channels, channels, 1)
+        self.sca = Pointwise(channels, channels)
         self.window: int | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,9 +81,9 @@ class NAFBlock(nn.Module):
     def __init__(self, c: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = ChannelNorm(c), ChannelNorm(c)
-        self.conv1, self.conv2 = nn.Conv2d(c, 2 * c, 1), nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c)
-        self.attention, self.conv3 = ChannelAttention(c), nn.Conv2d(c, c, 1)
-        self.conv4, self.conv5 = nn.Conv2d(c, 2 * c, 1), nn.Conv2d(c, c, 1)
+        self.conv1, self.conv2 = Pointwise(c, 2 * c), nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c)
+        self.attention, self.conv3 = ChannelAttention(c), Pointwise(c, c)
+        self.conv4, self.conv5 = Pointwise(c, 2 * c), Pointwise(c, c)
         self.beta, self.gamma = nn.Parameter(torch.zeros(c, 1, 1)), nn.Parameter(torch.zeros(c, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -109,7 +119,7 @@ class NAFNet(nn.Module):
             c *= 2
         self.middle_blks = nn.Sequential(*(NAFBlock(c) for _ in range(middle)))
         for blocks in decoder:
-            self.ups.append(nn.Sequential(nn.Conv2d(c, 2 * c, 1, bias=False), nn.PixelShuffle(2)))
+            self.ups.append(nn.Sequential(Pointwise(c, 2 * c, bias=False), nn.PixelShuffle(2)))
             c //= 2
             self.decoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
 
