@@ -26,6 +26,8 @@ from .unit import ArtifactRef, RunContext, Unit
 
 POLL = 0.25
 """Seconds between two looks at the clock, the keyboard and other controllers."""
+GUESS = 2.0
+"""Seconds a unit is taken to need while components are being trained and none has run yet."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,11 @@ class Left:
     def seconds(self, parts: Mapping[str, float]) -> float | None:
         """Return the estimate, None while nothing is known; ``parts`` says how much of a component is trained."""
         n, total = (sum(c) for c in zip(*self._times.values(), strict=True)) if self._times else (0, 0.0)
-        if not n and any(self._counts.values()):
+        if not n and not self._gflops and any(self._counts.values()):
             return None
         mean = {task: t / k for task, (k, t) in self._times.items()}
-        units = sum(count * mean.get(task, total / max(1, n)) for task, count in self._counts.items())
+        other = total / n if n else GUESS
+        units = sum(count * mean.get(task, other) for task, count in self._counts.items())
         per_gflop = self._trained[1] / self._trained[0] if self._trained[0] else 1 / 20  # a core trains some 20 GFLOP/s
         training = sum(g * per_gflop * (1 - parts.get(key, 0.0)) for key, g in self._gflops.items())
         return (units + training) / self.slots
