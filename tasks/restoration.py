@@ -62,7 +62,7 @@ class RestorationTask(ImageTask):
             return {"input": tensor(how.noisy(planes[0], rng)), "target": tensor(planes[1])}
 
         versions = range(int(self.train.get("versions", 1)))
-        sources = [pair for v in versions for pair in zip(self._whole(v), self.training_pictures(), strict=True)]
+        sources: list[tuple[np.ndarray, ...]] = [pair for v in versions for pair in zip(self._whole(v), self.training_pictures(), strict=True)]
         return sources, finish, (1, how.scale)
 
     def degraded(self, copy: int) -> list[np.ndarray]:

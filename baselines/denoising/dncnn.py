@@ -20,6 +20,10 @@ class DnCNNMethod(Method):
     ``network`` takes (B, C, H, W) of any size; the loss is eq. 1, the mean squared error of the residual, which is that of the image.
     """
 
+    network: DnCNN
+    total_steps: int
+    """Set by the harness before training."""
+
     def __init__(
         self,
         data: DataSpec,

@@ -26,6 +26,9 @@ class DRUNetDenoiser(lightning.LightningModule):
     loss on white Gaussian noise of a level uniform in [0, ``max_sigma``] (8-bit steps), drawn afresh for every crop.
     """
 
+    total_steps: int
+    """Set by the harness before training."""
+
     def __init__(
         self,
         channels: int = 1,

@@ -21,7 +21,10 @@ class NAFNetMethod(Method):
     attention pools over windows of 1.5 training patches (TLC), whose side the fit remembers; ``local`` switches that off.
     """
 
+    network: NAFNet
     train_side: torch.Tensor
+    total_steps: int
+    """Set by the harness before training."""
 
     def __init__(
         self,

@@ -49,7 +49,8 @@ def psnr(method, task_id: str, split: str = "test", count: int = 8) -> float:
 
 def ask(noisy: np.ndarray, **given) -> Request:
     """A denoising request of one batch (B, C, H, W)."""
-    return Request("denoise", {"noisy": torch.from_numpy(noisy.astype(np.float32)), **given}, n=len(noisy), rng=Rng([0]), returns=Returns("image"))
+    given = {"noisy": torch.from_numpy(noisy.astype(np.float32)), **given}
+    return Request("denoise", given, n=len(noisy), rng=Rng([0]), returns=Returns("image"))
 
 
 # ---------------------------------------------------------------------- classical filters
