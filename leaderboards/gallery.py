@@ -123,7 +123,7 @@ def _images(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]]) -
             shown = pictures.pixels(answer, low, high)
             given_is_answer = row is board.do_nothing_row and given is not None and given.shape == answer.shape
             if given_is_answer and given is not None and np.abs(pictures.pixels(given, low, high).astype(int) - shown).mean() < 1:
-                strip.figures[-1].caption = _score(board, row, arrays, sample_id)
+                next(f for f in strip.figures if f.title == "given").caption = _score(board, row, arrays, sample_id)
                 continue
             strip.figures.append(_figure(row.variant, _score(board, row, arrays, sample_id), shown))
         strips.append(strip)
