@@ -76,7 +76,7 @@ def test_intelligibility_leaves_the_global_generator_alone(pairs: tuple[torch.Te
 def test_intelligibility_needs_speech() -> None:
     clean = torch.zeros(1, 1, 16000)
     clean[..., :1600] = torch.sin(torch.arange(1600) / 5)
-    with pytest.raises(RunError, match="at least 0.4 s"):
+    with pytest.raises(RunError, match=r"at least 0\.4 s"):
         value("estoi", clean, clean)
 
 
