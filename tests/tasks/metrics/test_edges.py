@@ -24,10 +24,10 @@ def images(n: int = 5, side: int = 24, channels: int = 3) -> tuple[torch.Tensor,
 @pytest.mark.parametrize("name", IMAGE)
 def test_8_bit_images_are_refused_not_misread(name: str) -> None:
     answer, target = images()
-    with pytest.raises(RunError, match="dtype torch.uint8; give floating point values") as caught:
+    with pytest.raises(RunError, match=r"dtype torch\.uint8; give floating point values") as caught:
         make(name).per_sample((answer * 255).to(torch.uint8), target)
     assert caught.value.kind == "wrong-output"
-    with pytest.raises(RunError, match="target of dtype torch.uint8"):
+    with pytest.raises(RunError, match=r"target of dtype torch\.uint8"):
         make(name).per_sample(answer, {"clean": (target["clean"] * 255).to(torch.uint8)})
 
 
@@ -169,7 +169,7 @@ def test_features_that_are_not_finite_are_refused(name: str) -> None:
 def test_images_of_the_wrong_size_are_refused_by_shipped_features() -> None:
     with pytest.raises(RunError, match=r"take images of shape \(1, 8, 8\)"):
         make("fd-digits").features(torch.rand(2, 3, 32, 32), {})
-    with pytest.raises(RunError, match="dtype torch.uint8"):
+    with pytest.raises(RunError, match=r"dtype torch\.uint8"):
         make("fd-digits").features(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), {})
 
 
