@@ -20,9 +20,9 @@ State = Literal["ok", "note", "problem"]
 
 LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "deepinv", "numpy", "scipy", "scikit-image", "scikit-learn", "wandb")
 EXTRAS = {
-    "ray": ("ray", "for the ray executor"),
-    "slurm": ("submitit", "for the slurm executor"),
-    "speech": ("pesq", "for the PESQ metric (needs a C compiler to install)"),
+    "ray": ("ray", "for an executor that this version does not have yet"),
+    "slurm": ("submitit", "for an executor that this version does not have yet"),
+    "speech": ("pesq", "for the PESQ metric; needs a C compiler"),
     "diffusers": ("diffusers", "for priors from diffusers checkpoints"),
 }
 """Extra of the package: the module it installs and what that is good for."""
@@ -54,7 +54,7 @@ def examine(config: Config, store: Path) -> Iterator[Check]:
     for extra, (module, use) in EXTRAS.items():
         here = util.find_spec(module) is not None
         how = "installed" if here else f"not installed: `pip install 'scorebench[{extra}]'`"
-        yield Check("extras", extra, "ok" if here else "note", f"{how} ({use})")
+        yield Check("extras", extra, "ok" if here else "note", f"{how}, {use}")
 
 
 def _versions() -> Iterator[Check]:

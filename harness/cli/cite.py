@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ...configs.errors import RequestError
-from .common import hint, include_folders, include_option
+from .common import include_folders, include_option
 
 
 def bibtex(key: str, paper: Mapping[str, Any]) -> str:
@@ -46,20 +46,28 @@ def entries() -> Iterator[tuple[str, str]]:
             yield dataset_id, text
 
 
+def metric_entries() -> Iterator[tuple[str, str]]:
+    """Yield (name, BibTeX) of the metrics, whose papers are written out."""
+    from ...tasks.metrics import registry
+
+    for name in registry.known():
+        if paper := " ".join(registry.load(name).paper.split()):
+            yield name, f"@misc{{{name},\n  note = {{{paper}}}\n}}"
+
+
 @click.command("cite")
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @include_option
 def cite(ids: tuple[str, ...], include: tuple[Path, ...]) -> None:
-    """Print BibTeX of the methods and datasets named, or of all that have a paper."""
+    """Print BibTeX of the methods, datasets and metrics named, or of all that have a paper."""
     include_folders(include)
     known: dict[str, list[str]] = {}
-    for name, text in entries():
+    for name, text in [*entries(), *metric_entries()]:
         known.setdefault(name, []).append(text)
     for name in ids:
         if name not in known:
             from .show import kind_of
 
-            kind = kind_of(name)
-            raise RequestError(f"The {kind} {name!r} names no paper to cite; {hint(name, known)}")
+            raise RequestError(f"The {kind_of(name)} {name!r} names no paper to cite.")
     texts = [t for name in (ids or known) for t in known[name]]
     click.echo("\n\n".join(dict.fromkeys(texts)))

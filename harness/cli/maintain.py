@@ -26,7 +26,7 @@ def lock(tasks: tuple[str, ...]) -> None:
 
     chosen = registry.match(tasks) if tasks else None
     try:
-        locking.update(chosen, say=click.echo)
+        locking.update(chosen, path=locking.LOCK, say=click.echo)
     except OSError as e:
         raise RequestError(f"{locking.LOCK} cannot be written ({e.strerror}); run this in a writable checkout.") from None
     click.echo(str(locking.LOCK))
@@ -92,8 +92,8 @@ def _words(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite
 def accept(tasks: tuple[str, ...], reason: str, store: Path | None, include: tuple[Path, ...]) -> None:
     """Write the store's finished records of TASK... (ids, families, globs) to the accepted reference that ships with the package."""
     include_folders(include)
+    from ...leaderboards import reference
     from ...leaderboards.ledger import Store
-    from ...leaderboards.reference import accept as write_reference
     from ...tasks import registry
     from .board import gathered
 
@@ -106,7 +106,7 @@ def accept(tasks: tuple[str, ...], reason: str, store: Path | None, include: tup
     sources = gathered(path)
     records = to_accept(chosen, sources, reason.strip())
     try:
-        counts = write_reference(sources, records)
+        counts = reference.accept(sources, records, reference.HERE)
     except OSError as e:
         raise RequestError(f"The reference cannot be written ({e.strerror}); run this in a writable checkout.") from None
     new = sum("accepted" in r["provenance"] and r["source"] == "run" for r in records)

@@ -83,7 +83,7 @@ def _method(text: str) -> tuple[Lines, dict[str, Any]]:
         ("trains on", c.trains_on + (f"; fitted per {c.fit_per}" if c.fit_per else "")),
         ("needs", words(c.needs)),
         ("stochastic", {"none": "no: one seed is run", "inference": "at inference", "fit": "in its fit"}[c.stochastic]),
-        *((f"[{name}]", words({k: v for k, v in (p or {}).items() if v})) for name, p in c.presets.items()),
+        *((f"[{name}]", _preset(p or {})) for name, p in c.presets.items()),
         ("published", words(c.published)),
         ("tasks", ", ".join(tasks) or "none"),
         ("notes", c.notes),
@@ -91,6 +91,12 @@ def _method(text: str) -> tuple[Lines, dict[str, Any]]:
         ("file", str(c.path)),
     ]
     return lines, {**dataclasses.asdict(c), "families": c.families, "answers": tasks}
+
+
+def _preset(preset: Mapping[str, Any]) -> str:
+    parts = [words(preset.get("set") or {})] + [f"on {pattern}: {words(values)}" for pattern, values in (preset.get("tasks") or {}).items()]
+    settings = "; ".join(p for p in parts if p)
+    return ": ".join(p for p in (preset.get("title"), settings) if p)
 
 
 def _dataset(dataset_id: str) -> tuple[Lines, dict[str, Any]]:
@@ -134,8 +140,13 @@ def _metric(name: str) -> tuple[Lines, dict[str, Any]]:
 
     info = registry.info(name)
     tasks = [s.id for s in specs().values() if name in s.metrics]
-    text = registry.describe(name)
-    return [(text, ""), ("tasks", ", ".join(tasks) or "none")], {"id": name, "title": info.title, "description": text, "tasks": tasks}
+    heading, *rest = registry.describe(name).splitlines()
+    lines: Lines = [(f"metric {heading}", "")]
+    for line in rest:  # "  label   text"
+        label, _, text = line.strip().partition("  ")
+        lines.append((label, text.strip()))
+    facts = {label: text for label, text in lines[1:]}
+    return [*lines, ("tasks", ", ".join(tasks) or "none")], {"id": name, "title": info.title, **facts, "tasks": tasks}
 
 
 def _suite(name: str) -> tuple[Lines, dict[str, Any]]:

@@ -82,7 +82,7 @@ def test_every_metric_can_be_shown(name: str) -> None:
 
 
 def test_show_guesses_the_kind_or_says_that_it_cannot() -> None:
-    assert good("show", "psnr").startswith("psnr")
+    assert good("show", "psnr").startswith("metric psnr: Peak signal-to-noise ratio")
     message = wrong("show", "gmm2d")
     assert "a dataset and a prior" in message and "scorebench show prior gmm2d" in message
     assert "Unknown id" in wrong("show", "nothing-of-that-name-at-all")
