@@ -1,7 +1,7 @@
 """The index of a ledger: where each line stands and what it is about, so that one board reads only its own lines.
 
 The files are append-only, so a file is known by how far it was read and by the bytes just before that point. The cache is only a cache:
-whatever does not fit it is read again.
+whatever does not fit it is read again. It is one head (JSON) and one block (JSON) per task, so that a board parses its own block alone.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..configs.loader import write_atomic
 
-_FORMAT = 2
+_FORMAT = 3
 _TAIL = 512
 
 
@@ -47,6 +48,11 @@ class Entry(NamedTuple):
     def where(self) -> str:
         return f"{self.file}:{self.number}"
 
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """By the time written, then by file and line: the same on every machine that reads the same files."""
+        return self.written, self.file, self.offset
+
     def matches(self, where: Mapping[str, Any]) -> bool:
         return all(getattr(self, name) == value for name, value in where.items())
 
@@ -58,72 +64,62 @@ def _entry(file: str, offset: int, length: int, number: int, r: Any) -> Entry | 
     missing = [n for n in ("unit_id", "environment_key", "task", "method", "variant", "status") if not isinstance(r.get(n), str)]
     if missing:
         return f"a record without {', '.join(missing)}; skipped"
+    schema = r.get("schema", 1)
+    if not isinstance(schema, int):
+        return f"a record of schema {schema!r}; skipped"
     partial = bool(r.get("partial"))
     return Entry(
         file, offset, length, number, r["unit_id"], r["environment_key"], str(r.get("observation_hash", "")) if partial else "", r["task"],
         str(r.get("budget", "default")), str(r.get("split", "test")), r["method"], r["variant"], r["status"], partial,
-        str(r.get("written", "")), int(r.get("schema", 1)),
+        str(r.get("written", "")), schema,
     )  # fmt: skip
 
 
+@dataclass
 class _File:
-    """How far one ledger file was read, and what was found."""
+    """How far one ledger file was read, and what was wrong in it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.name = path, path.name
-        self.read = 0
-        self.lines = 0
-        self.tail = ""
-        self.stamp = [0, 0]
-        self.entries: list[Entry] = []
-        self.problems: list[tuple[int, str]] = []
-        self.torn = 0
+    read: int = 0
+    lines: int = 0
+    tail: str = ""
+    stamp: list[int] = field(default_factory=lambda: [0, 0])
+    torn: int = 0
+    problems: list[list[Any]] = field(default_factory=list)
 
-    def update(self) -> bool:
-        """Read what is new; return whether anything is."""
-        stat = self.path.stat()
+    def update(self, path: Path) -> list[Entry] | None:
+        """Read what was appended and return its entries; None when the file was changed otherwise, so that nothing known of it holds."""
+        stat = path.stat()
         stamp = [stat.st_mtime_ns, stat.st_size]
         if stamp == self.stamp:
-            return False
-        with self.path.open("rb") as f:
-            if self.read and (stat.st_size < self.read or self._tail(f) != self.tail):  # not an append: somebody edited it
-                self.__init__(self.path)  # type: ignore[misc]
+            return []
+        entries: list[Entry] = []
+        with path.open("rb") as f:
+            if self.read and (stat.st_size < self.read or self._tail(f) != self.tail):
+                return None
             f.seek(self.read)
             content = f.read()
             end = content.rfind(b"\n") + 1
             for line in content[:end].split(b"\n")[:-1]:
-                self._line(line)
-            self.torn = len(content) - end
-            self.stamp = stamp
-            self.tail = self._tail(f)
-        return True
+                self._line(path.name, line, entries)
+            self.torn, self.stamp, self.tail = len(content) - end, stamp, self._tail(f)
+        return entries
 
     def _tail(self, f: Any) -> str:
         f.seek(max(0, self.read - _TAIL))
         return hashlib.sha256(f.read(min(self.read, _TAIL))).hexdigest()[:16]
 
-    def _line(self, line: bytes) -> None:
+    def _line(self, name: str, line: bytes, entries: list[Entry]) -> None:
         self.lines += 1
         if line.strip():
             try:
-                found: Entry | str = _entry(self.name, self.read, len(line), self.lines, json.loads(line))
+                found: Entry | str = _entry(name, self.read, len(line), self.lines, json.loads(line))
             except ValueError:  # json.JSONDecodeError and UnicodeDecodeError
                 found = "not valid JSON; skipped"
             if isinstance(found, str):
-                self.problems.append((self.lines, found))
+                self.problems.append([self.lines, found])
             else:
-                self.entries.append(found)
+                entries.append(found)
         self.read += len(line) + 1
-
-    def dump(self) -> dict[str, Any]:
-        names = ("read", "lines", "tail", "stamp", "problems", "torn")
-        return {**{n: getattr(self, n) for n in names}, "entries": [list(e)[1:] for e in self.entries]}
-
-    def load(self, d: Mapping[str, Any]) -> None:
-        for name in ("read", "lines", "tail", "stamp", "torn"):
-            setattr(self, name, d[name])
-        self.problems = [(int(n), str(p)) for n, p in d["problems"]]
-        self.entries = [Entry(self.name, *e) for e in d["entries"]]
 
 
 class LedgerIndex:
@@ -133,51 +129,85 @@ class LedgerIndex:
         self.folder, self.cache = folder, cache
         self.generation = 0
         self._files: dict[str, _File] | None = None
+        self._blocks: dict[str, list[Entry] | bytes] = {}
 
     def update(self) -> None:
         """Read what was appended since the last update; ``generation`` grows when anything was."""
-        files = self._load() if self._files is None else self._files
-        paths = sorted(self.folder.glob("*.jsonl"))
-        changed = self._files is None or {p.name for p in paths} != set(files)
-        new_content = False
-        self._files = {}
-        for path in paths:
-            file = files.get(path.name) or _File(path)
-            new_content |= file.update()
-            self._files[path.name] = file
-        if changed or new_content:
-            self.generation += 1
-        if new_content:
+        first = self._files is None
+        if first:
+            self._load()
+        assert self._files is not None
+        paths = {p.name: p for p in sorted(self.folder.glob("*.jsonl"))}
+        changed = set(self._files) - set(paths) != set()  # a file is gone
+        if not changed:
+            before = [f.stamp for f in self._files.values()]
+            changed = not self._read(paths)
+            fresh = changed or before != [f.stamp for f in self._files.values()]
+        if changed:
+            self._files, self._blocks, fresh = {}, {}, True
+            self._read(paths)
+        if fresh:
             self._save()
+        self.generation += first or fresh
 
-    def _load(self) -> dict[str, _File]:
-        out: dict[str, _File] = {}
+    def _read(self, paths: Mapping[str, Path]) -> bool:
+        """Read the new lines of all files; return False when one of them was changed otherwise."""
+        assert self._files is not None
+        for name, path in paths.items():
+            found = self._files.setdefault(name, _File()).update(path)
+            if found is None:
+                return False
+            for e in found:
+                self._block(e.task).append(e)
+        return True
+
+    def _block(self, task: str) -> list[Entry]:
+        block = self._blocks.setdefault(task, [])
+        if isinstance(block, bytes):
+            block = self._blocks[task] = [Entry(*e) for e in json.loads(block)]
+        return block
+
+    def _load(self) -> None:
+        self._files, self._blocks = {}, {}
         try:
-            data = json.loads(self.cache.read_bytes())
-            if data["format"] == _FORMAT:
-                for name, d in data["files"].items():
-                    out[name] = _File(self.folder / name)
-                    out[name].load(d)
+            content = self.cache.read_bytes()
+            end = content.index(b"\n")
+            head = json.loads(content[:end])
+            if head["format"] != _FORMAT or len(content) != end + 1 + sum(n for _, n in head["blocks"]):
+                return
+            at = end + 1
+            blocks: dict[str, list[Entry] | bytes] = {}
+            for task, length in head["blocks"]:
+                blocks[task] = content[at : at + length]
+                at += length
+            self._files = {name: _File(**d) for name, d in head["files"].items()}
+            self._blocks = blocks
         except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        return out
+            self._files, self._blocks = {}, {}
 
     def _save(self) -> None:
-        files = {name: file.dump() for name, file in (self._files or {}).items()}
+        blocks = {t: b if isinstance(b, bytes) else json.dumps(b, separators=(",", ":")).encode() for t, b in self._blocks.items()}
+        files = {name: asdict(file) for name, file in (self._files or {}).items()}
+        head = json.dumps({"format": _FORMAT, "files": files, "blocks": [[t, len(b)] for t, b in blocks.items()]}, separators=(",", ":"))
         try:
-            write_atomic(self.cache, json.dumps({"format": _FORMAT, "files": files}, separators=(",", ":")).encode())
+            write_atomic(self.cache, b"".join([head.encode(), b"\n", *blocks.values()]))
         except OSError:
             return  # a store that may only be read is read without a cache
 
-    def entries(self) -> list[Entry]:
-        """Return all entries, file by file."""
-        return [e for file in (self._files or {}).values() for e in file.entries]
+    def entries(self, task: str | None = None) -> list[Entry]:
+        """Return the entries of a task, or all, in their `Entry.order`."""
+        chosen = list(self._blocks) if task is None else [task] if task in self._blocks else []
+        return sorted((e for t in chosen for e in self._block(t)), key=lambda e: (e.written, e.file, e.offset))
+
+    def tasks(self) -> list[str]:
+        """Return the ids of the tasks that have entries."""
+        return sorted(self._blocks)
 
     def problems(self) -> list[tuple[str, str]]:
         """Return (file:line, reason) of every line that could not be taken."""
         out = []
         for name, file in (self._files or {}).items():
-            out += [(f"{name}:{number}", reason) for number, reason in file.problems]
+            out += [(f"{name}:{number}", str(reason)) for number, reason in file.problems]
             if file.torn:
                 out.append((f"{name}:{file.lines + 1}", f"the last line has no end ({file.torn} bytes): a write was cut off; ignored"))
         return out

@@ -54,18 +54,17 @@ class Problem:
 class Store:
     """A store of records at ``path``. Reading never writes anything but the cache; `append` adds exactly one record.
 
-    After `scan` (which every reading method calls) ``problems`` lists what was ignored: torn last lines, corrupt lines, duplicates.
+    After reading, ``problems`` lists what was ignored: torn last lines, corrupt lines and, of the tasks read, duplicates.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.ledger, self.samples_folder = self.path / "ledger", self.path / "samples"
         self.claims, self.logs = self.path / "claims", self.path / "logs"
-        self.problems: list[Problem] = []
         self._index = LedgerIndex(self.ledger, self.path / "index" / "ledger.json")
         self._file: Path | None = None
         self._pid = -1
-        self._accepted: dict[tuple[str, ...], Entry] = {}
+        self._resolved: dict[str, tuple[dict[tuple[str, ...], Entry], list[Entry], list[Problem]]] = {}
         self._seen = -1
 
     # ------------------------------------------------------------------ writing
@@ -144,57 +143,69 @@ class Store:
 
     # ------------------------------------------------------------------ reading
     def scan(self) -> None:
-        """Read what was appended since the last scan, and work out which record of each unit and environment is accepted."""
-        if not self.ledger.is_dir():
-            return
-        self._index.update()
-        if self._index.generation == self._seen:
-            return
-        self._seen = self._index.generation
-        self.problems = [Problem(where, reason) for where, reason in self._index.problems()]
-        self._accepted = {}
-        # "first" is by the time written, then by file and line: the same on every machine that reads the same files
-        for entry in sorted(self._index.entries(), key=lambda e: (e.written, e.file, e.offset)):
-            if entry.schema > RECORD_VERSION:
-                self.problems.append(Problem(entry.where, f"schema {entry.schema} is newer than this version's {RECORD_VERSION}; skipped"))
-            elif entry.status == "ok" and entry.key in self._accepted:
-                first = self._accepted[entry.key]
-                self.problems.append(Problem(entry.where, f"unit {entry.unit_id[:12]} was already recorded at {first.where}; ignored"))
-            elif entry.status == "ok":
-                self._accepted[entry.key] = entry
+        """Read what was appended since the last scan (every reading method begins with it)."""
+        if self.ledger.is_dir():
+            self._index.update()
+        if self._index.generation != self._seen:
+            self._seen = self._index.generation
+            self._resolved = {}
+
+    def _task(self, task: str) -> tuple[dict[tuple[str, ...], Entry], list[Entry], list[Problem]]:
+        """Return of one task: the accepted entry of each unit and environment, failed entries in order, and what was ignored."""
+        if task not in self._resolved:
+            accepted: dict[tuple[str, ...], Entry] = {}
+            failed, problems = [], []
+            for entry in self._index.entries(task):
+                if entry.schema > RECORD_VERSION:
+                    problems.append(Problem(entry.where, f"schema {entry.schema} is newer than this version's {RECORD_VERSION}; skipped"))
+                elif entry.status != "ok":
+                    failed.append(entry)
+                elif entry.key in accepted:
+                    first = accepted[entry.key]
+                    problems.append(Problem(entry.where, f"unit {entry.unit_id[:12]} was already recorded at {first.where}; ignored"))
+                else:
+                    accepted[entry.key] = entry
+            self._resolved[task] = accepted, failed, problems
+        return self._resolved[task]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Return what was ignored: in any file, and in the tasks read so far."""
+        lines = [Problem(where, reason) for where, reason in self._index.problems()]
+        return lines + [p for _, _, problems in self._resolved.values() for p in problems]
 
     def done(self) -> set[tuple[str, str]]:
         """Return (unit_id, environment_key) of every unit that is done: recorded, not failed, not partial."""
         self.scan()
-        return {(e.unit_id, e.environment_key) for e in self._accepted.values() if not e.partial}
+        return {(e.unit_id, e.environment_key) for task in self._index.tasks() for e in self._task(task)[0].values() if not e.partial}
 
     def records(self, task: str | None = None, *, failed: bool = True, **where: Any) -> list[Record]:
-        """Return the accepted records, in the order written, and with ``failed`` the last failure of each unit that has no accepted one.
+        """Return the accepted records, task by task in the order written, and with ``failed`` the last failure of each unit that has none.
 
         ``task`` and ``where`` (method, variant, budget, split, unit_id, ...: fields of `index.Entry`) select; unselected lines are not parsed.
         """
         self.scan()
-        if task is not None:
-            where["task"] = task
-        chosen = [e for e in self._accepted.values() if e.matches(where)]
-        if failed:
-            last: dict[tuple[str, ...], Entry] = {}
-            for e in sorted(self._index.entries(), key=lambda e: (e.written, e.file, e.offset)):
-                if e.status == "failed" and e.schema <= RECORD_VERSION and e.key not in self._accepted and e.matches(where):
-                    last[e.key] = e
-            chosen += last.values()
+        chosen: list[Entry] = []
+        for name in self._index.tasks() if task is None else [task]:
+            accepted, failures, _ = self._task(name)
+            chosen += [e for e in accepted.values() if e.matches(where)]
+            if failed:
+                last = {e.key: e for e in failures if e.key not in accepted and e.matches(where)}
+                chosen += last.values()
         return [r for r in self._index.read(chosen) if r is not None]
 
     def find(self, unit_id: str, environment_key: str) -> Record | None:
         """Return the accepted record of a unit in an environment, or None."""
         self.scan()
-        entry = self._accepted.get((unit_id, environment_key, ""))
-        return None if entry is None else self._index.read([entry])[0]
+        for task in self._index.tasks():
+            if (entry := self._task(task)[0].get((unit_id, environment_key, ""))) is not None:
+                return self._index.read([entry])[0]
+        return None
 
     def tasks(self) -> list[str]:
         """Return the ids of the tasks that have records."""
         self.scan()
-        return sorted({e.task for e in self._index.entries()})
+        return self._index.tasks()
 
     def samples(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the arrays of a record's samples file, after checking its sha256; RunError when it is missing or was changed."""

@@ -11,8 +11,11 @@ from .statistics import ENOUGH
 _UNIT = ("unit_id", "spec_id", "seed", "draw", "code", "environment_key", "observation_hash")
 
 
-def cell(row: Row, metric: str) -> dict[str, Any]:
-    """Return one metric of one row: mean, difference to the reference row with its fixed-set interval, protocol; or why it is unavailable."""
+def cell(row: Row, metric: str, brief: bool = False) -> dict[str, Any]:
+    """Return one metric of one row: mean, difference to the reference row with its fixed-set interval, protocol; or why it is unavailable.
+
+    ``brief``: without the difference.
+    """
     cells = row.cells(metric)
     if cells is None:
         entry = row.group.metric(metric)
@@ -21,7 +24,7 @@ def cell(row: Row, metric: str) -> dict[str, Any]:
         because = f"measured with another protocol ({entry['identity']}, here {row.board.identity(metric)})"
         return {"unavailable": {"because": because, "remedy": "run the unit again with this version"}}
     first = row.group.metric(metric)
-    estimate = row.delta(metric)
+    estimate = None if brief else row.delta(metric)
     interval = estimate.interval() if estimate is not None else None
     return {
         "mean": float(cells.means.mean()),
@@ -35,14 +38,14 @@ def cell(row: Row, metric: str) -> dict[str, Any]:
         "estimand": None if estimate is None else estimate.estimand,
         "about": None if estimate is None else "this trained instance" if estimate.instance else "method",
         "from": None if estimate is None else estimate.how,
-        "verdict": row.verdict(metric),
+        "verdict": None if brief else row.verdict(metric),
     }
 
 
-def row_data(row: Row) -> dict[str, Any]:
-    """Return one row of a board."""
+def row_data(row: Row, brief: bool = False) -> dict[str, Any]:
+    """Return one row of a board; ``brief``: differences of the primary metric alone, which is all a terminal shows."""
     g = row.group
-    against = row.against_nothing(row.board.primary)
+    against = None if brief else row.against_nothing(row.board.primary)
     return {
         "rank": row.rank,
         "method": g.method,
@@ -53,7 +56,7 @@ def row_data(row: Row) -> dict[str, Any]:
         "stale": bool(g.stale),
         "selection": g.selection,
         "cost": dict(g.costs),
-        "metrics": {m: cell(row, m) for m in row.board.metrics},
+        "metrics": {m: cell(row, m, brief and m != row.board.primary) for m in row.board.metrics},
         "near_best": row.near_best,
         "reference": row is row.board.reference_row,
         "do_nothing": row is row.board.do_nothing_row,
@@ -69,8 +72,8 @@ def row_data(row: Row) -> dict[str, Any]:
     }
 
 
-def board_data(board: Board) -> dict[str, Any]:
-    """Return the whole board as plain data (the shape that ``scorebench board --json`` prints)."""
+def board_data(board: Board, brief: bool = False) -> dict[str, Any]:
+    """Return the whole board as plain data (the shape that ``scorebench board --json`` prints); ``brief`` as in `row_data`."""
     return {
         "task": board.task,
         "version": board.version,
@@ -82,7 +85,7 @@ def board_data(board: Board) -> dict[str, Any]:
         "reference": board.reference_row.variant if board.reference_row else None,
         "do_nothing": board.do_nothing_row.variant if board.do_nothing_row else None,
         "estimand": "fixed-set",
-        "rows": [row_data(row) for row in board.rows],
+        "rows": [row_data(row, brief) for row in board.rows],
         "failed": board.failed,
         "refused": [{"variant": r.variant, "unit_id": r.unit_id, "reason": r.reason} for r in board.refused],
         "notes": list(board.notes),

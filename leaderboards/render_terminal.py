@@ -15,7 +15,7 @@ BOLD, DIM, OFF = "\033[1m", "\033[2m", "\033[0m"
 
 def render(boards: Sequence[Board], *, width: int = 100, ansi: bool = False) -> str:
     """Return the boards as text. ``ansi``: bold and dim by escape codes (for a terminal; never into a pipe or file)."""
-    return "\n\n".join(one(board_data(b), {m: o.get("margin") for m, o in b.meta["metrics"].items()}, width, ansi) for b in boards)
+    return "\n\n".join(one(board_data(b, brief=True), {m: o.get("margin") for m, o in b.meta["metrics"].items()}, width, ansi) for b in boards)
 
 
 def one(data: words.Data, margins: dict[str, Any], width: int = 100, ansi: bool = False) -> str:

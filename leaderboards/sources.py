@@ -67,6 +67,7 @@ class StoreSource(Source):
     def __init__(self, store: Store | Path | str) -> None:
         self.store = store if isinstance(store, Store) else Store(store)
         self._packs: dict[str, dict[str, np.ndarray]] = {}
+        self._positions: dict[str, dict[str, int]] = {}
 
     def records(self, task: str | None = None) -> list[Record]:
         return [{**r, "source": "run"} for r in self.store.records(task)]
@@ -79,28 +80,27 @@ class StoreSource(Source):
 
     def values(self, records: Sequence[Record], metric: str) -> Table:
         keys = [str((r.get("samples") or {}).get("sha256", "")) for r in records]
-        pack_ = self._pack(records[0], metric)
-        position = {k: i for i, k in enumerate(pack_["keys"].tolist())} if pack_ else {}
+        pack_, position = self._pack(records[0], metric)
         if not all(k in position for k in keys):
-            pack_ = self._extend(records[0], metric, pack_, [r for r, k in zip(records, keys, strict=True) if k not in position])
-            position = {k: i for i, k in enumerate(pack_["keys"].tolist())}
+            self._extend(records[0], metric, [r for r, k in zip(records, keys, strict=True) if k not in position])
+            pack_, position = self._pack(records[0], metric)
         if all(k in position for k in keys):
             return pack_["ids"], pack_["clusters"], pack_["values"][[position[k] for k in keys]]
         return stack([load_samples(self.store.path, r) for r in records], metric)  # other samples than most of the task's
 
     def prefetch(self, records: Sequence[Record], metric: str) -> None:
         """Pack what `values` will be asked for, in one go."""
-        pack_ = self._pack(records[0], metric) if records else {}
-        known = set(pack_["keys"].tolist()) if pack_ else set()
+        known = self._pack(records[0], metric)[1]
         missing = [r for r in records if r.get("samples") and r["samples"]["sha256"] not in known]
         if missing:
-            self._extend(records[0], metric, pack_, missing)
+            self._extend(records[0], metric, missing)
 
     def _file(self, record: Record, metric: str) -> Path:
         name = hashlib.sha256(f"{record['task']}|{record['task_version']}|{record['split']}|{metric}".encode()).hexdigest()[:24]
         return self.store.path / "index" / f"values-{name}.npz"
 
-    def _pack(self, record: Record, metric: str) -> dict[str, np.ndarray]:
+    def _pack(self, record: Record, metric: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Return the packed values of a metric (keys, ids, clusters, values; empty when there are none) and the row of each key."""
         file = self._file(record, metric)
         if file.name not in self._packs:
             try:
@@ -108,31 +108,41 @@ class StoreSource(Source):
                 fits = got["values"].shape == (len(got["keys"]), len(got["ids"])) and len(got["clusters"]) == len(got["ids"])
             except (OSError, KeyError, *BAD_ARCHIVE):
                 got, fits = {}, True
-            self._packs[file.name] = got if fits else {}
-        return self._packs[file.name]
+            self._hold(file.name, got if fits else {})
+        return self._packs[file.name], self._positions[file.name]
 
-    def _extend(self, first: Record, metric: str, pack_: dict[str, np.ndarray], new: Sequence[Record]) -> dict[str, np.ndarray]:
-        parts: list[Mapping[str, np.ndarray]] = []
-        keys = list(pack_["keys"].tolist()) if pack_ else []
+    def _hold(self, name: str, pack_: dict[str, np.ndarray]) -> None:
+        self._packs[name] = pack_
+        self._positions[name] = {k: i for i, k in enumerate(pack_["keys"].tolist())} if pack_ else {}
+
+    def _extend(self, first: Record, metric: str, new: Sequence[Record]) -> None:
+        """Add the values of ``new`` to the pack, those that have the samples of the others."""
+        pack_, position = self._pack(first, metric)
         ids = pack_["ids"] if pack_ else None
+        parts: dict[str, Mapping[str, np.ndarray]] = {}
         for r in new:
+            key = r["samples"]["sha256"] if r.get("samples") else ""
+            if key in position or key in parts:
+                continue
             part = load_samples(self.store.path, r)  # checks the sha256, which is then the key
             ids = part["ids"] if ids is None else ids
             if set(part["ids"].tolist()) == set(ids.tolist()) and f"metric/{metric}" in part:
-                parts.append(part)
-                keys.append(r["samples"]["sha256"])
+                parts[key] = part
         if not parts:
-            return pack_
-        old = [{"ids": pack_["ids"], "clusters": pack_["clusters"], f"metric/{metric}": row} for row in pack_["values"]] if pack_ else []
-        got_ids, clusters, values = stack([*old, *parts], metric)
-        out = {"keys": np.array(keys), "ids": got_ids, "clusters": clusters, "values": values}
+            return
+        lead: list[Mapping[str, np.ndarray]] = []
+        if pack_:  # an empty part in front, so that the new columns are put in the order of the old
+            lead = [{"ids": pack_["ids"], "clusters": pack_["clusters"], f"metric/{metric}": pack_["values"][0]}]
+        got_ids, clusters, values = stack([*lead, *parts.values()], metric)
+        if pack_:
+            values = np.concatenate([pack_["values"], values[1:]])
+        keys = np.array([*position, *parts])
         file = self._file(first, metric)
-        self._packs[file.name] = out
+        self._hold(file.name, {"keys": keys, "ids": got_ids, "clusters": clusters, "values": values})
         try:
-            write_atomic(file, pack(out, compress=False))
+            write_atomic(file, pack(self._packs[file.name], compress=False))
         except OSError:
-            return out  # a store that may only be read is read without a cache
-        return out
+            return  # a store that may only be read is read without a cache
 
 
 class Gathered:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,14 @@ class Cells:
     def instance(self) -> bool:
         """Whether words are about this trained instance, because there are fewer than three trainings of a trained method."""
         return self.stochastic == "fit" and len(self.seeds) < ENOUGH
+
+    @cached_property
+    def by_cluster(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return sample ids (N,), cluster number of each (N,), samples in each cluster (C,), and means over draws by cluster (S, C)."""
+        assert self.samples is not None
+        ids, names, values = self.samples()
+        index, counts = _clusters(names.tobytes(), names.dtype.str)
+        return ids, index, counts, np.stack([np.bincount(index, row.mean(0)) / counts for row in values])
 
     def at(self, draws: Sequence[int]) -> Cells:
         """Return the cells of some of the draws."""
@@ -208,25 +217,32 @@ def _table(a: Cells, b: Cells) -> _Sum:
     return total
 
 
+@lru_cache(maxsize=64)
+def _clusters(names: bytes, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return (cluster number of each sample, samples in each cluster) of packed cluster names."""
+    _, index = np.unique(np.frombuffer(names, dtype=dtype), return_inverse=True)
+    return index, np.bincount(index)
+
+
 def _paired(a: Cells, b: Cells) -> tuple[int, float, float, np.ndarray, list[np.ndarray]]:
     """Return clusters, the variance of the mean difference from its spread over clusters, its df, weights, and (S, C) tables of a and b."""
     assert a.samples is not None and b.samples is not None
-    (ids, names, va), (ids_b, _, vb) = a.samples(), b.samples()
+    ids, index, counts, table_a = a.by_cluster
+    ids_b, index_b, _, table_b = b.by_cluster
     if len(ids) != len(ids_b) or (ids != ids_b).any():
         position = {i: k for k, i in enumerate(ids_b.tolist())}
         if set(position) != set(ids.tolist()):
             raise RunError("The two rows have different samples, so their differences cannot be paired; run the units again.")
-        vb = vb[..., [position[i] for i in ids.tolist()]]
-    _, index = np.unique(names, return_inverse=True)
-    counts = np.bincount(index)
+        index_b = index_b[[position[i] for i in ids.tolist()]]
+    if index is not index_b and (index != index_b).any():
+        raise RunError("The two rows have their samples in different clusters, so their differences cannot be paired; run the units again.")
     weights = counts / counts.sum()
-    tables = [np.stack([np.bincount(index, row.mean(0)) / counts for row in v]) for v in (va, vb)]
-    difference = tables[0].mean(0) - tables[1].mean(0)
+    difference = table_a.mean(0) - table_b.mean(0)
     c, w2 = len(counts), float((weights**2).sum())
     if c < 2:
-        return c, 0.0, 1.0, weights, tables
+        return c, 0.0, 1.0, weights, [table_a, table_b]
     variance = float((weights**2 * (difference - weights @ difference) ** 2).sum()) * c / (c - 1)
-    return c, variance, max(w2**2 / float((weights**4).sum()) - 1, 1.0), weights, tables
+    return c, variance, max(w2**2 / float((weights**4).sum()) - 1, 1.0), weights, [table_a, table_b]
 
 
 def population(a: Cells, b: Cells) -> Estimate:
@@ -364,11 +380,9 @@ def components(cells: Cells) -> dict[str, float | None]:
     if draws > 1:
         out["draw"] = math.sqrt(max(0.0, float(cells.means.mean(0).var(ddof=1)) - rest / seeds))
     if cells.samples is not None:
-        _, names, values = cells.samples()
-        _, index = np.unique(names, return_inverse=True)
-        counts = np.bincount(index)
+        _, _, counts, table = cells.by_cluster
         if len(counts) > 1:
-            out["cluster"] = float((np.bincount(index, values.mean((0, 1))) / counts).std(ddof=1))
+            out["cluster"] = float(table.mean(0).std(ddof=1))
     return out
 
 

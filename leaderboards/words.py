@@ -88,6 +88,14 @@ def names(items: Sequence[str], most: int = 4) -> str:
     return ", ".join(items) if len(items) <= most else f"{', '.join(items[:most])} and {len(items) - most} more"
 
 
+BIASED_BELOW = 10_000
+"""Number of samples below which a board says that a Frechet distance is biased."""
+
+
+def _frechet(metric: str, entry: Mapping[str, Any]) -> bool:
+    return metric.startswith(("fid", "fd-")) or str(entry.get("identity", "")).startswith("frechet[")
+
+
 def footnotes(data: Data) -> list[str]:
     """Return what a reader must know to read the board rightly, one sentence each."""
     primary, rows = data["primary"], data["rows"]
@@ -107,6 +115,10 @@ def footnotes(data: Data) -> list[str]:
         out.append(f"{bounded[0][0].upper()}{bounded[0][1:]}, so intervals are wide; draws 0, 1 and 2 make them tight.")
     if roles := sorted({role for r in rows for role in r["conditional_on"]}):
         out.append(f"Numbers are conditional on one training of: {', '.join(roles)}.")
+    small = {m: e["n"] for r in rows for m, e in r["metrics"].items() if _frechet(m, e) and e.get("n", BIASED_BELOW) < BIASED_BELOW}
+    if small:
+        sizes = names([f"{m} (n = {n:,})" for m, n in small.items()])
+        out.append(f"Biased upwards at this number of samples: {sizes}; a Frechet distance below 10,000 samples compares equal n only.")
     if stale := [r["variant"] for r in rows if r["stale"]]:
         out.append(f"Stale, because the code has changed since: {names(stale)}; run them again to refresh.")
     if any(r["cost"].get("exclusive") is False for r in rows):

@@ -153,7 +153,7 @@ def test_incremental_reading_sees_appends_and_edits(tmp_path):
 def test_broken_cache_is_read_around(tmp_path):
     fill(Store(tmp_path), "a")
     Store(tmp_path).records()
-    for junk in (b"", b"{}", b"[]", b'{"format": 2, "files": {"x": 1}}', b"\xff"):
+    for junk in (b"", b"{}", b"[]", b'{"format": 3, "files": {"x": 1}}', b"\xff"):
         (tmp_path / "index" / "ledger.json").write_bytes(junk)
         assert len(Store(tmp_path).records()) == 1
 
