@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,13 +106,18 @@ def ensure(
         return found
     final = folder_of(ref)
     tell = say or _to_stderr
+    with _storing(ref):
+        (final.parent / ".claims").mkdir(parents=True, exist_ok=True)
+        _probe(final.parent)
     with hold(final.parent / ".claims", ref.key, lambda: tell(f"waiting for another process to train {ref}.")):
         if (found := find(ref, pins, lambda _: None)) is not None:
             return found
+        for left_behind in final.parent.glob(f".{ref.key}.*.tmp"):  # by a trainer that was killed: the claim says nobody else is here
+            shutil.rmtree(left_behind, ignore_errors=True)
         temporary = final.parent / f".{ref.key}.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
         try:
+            with _storing(ref):
+                temporary.mkdir(parents=True)
             report = make(temporary)
             path = temporary / "weights.safetensors"
             if not path.is_file():
@@ -121,15 +127,32 @@ def ensure(
                 "gflops": ref.gflops, "key": ref.key, "recipe": ref.recipe, "needs": {n.role: n.key for n in ref.needs},
                 **(report or {}), "sha256": weights.sha256(path),
             }  # fmt: skip
-            write_atomic(temporary / "meta.json", json.dumps(meta, indent=1, default=str).encode())
-            _sync(path)
-            if final.exists():
-                shutil.rmtree(final)  # damaged; whoever has it open keeps his copy
-            temporary.rename(final)
-            _sync(final.parent)
+            with _storing(ref):
+                write_atomic(temporary / "meta.json", json.dumps(meta, indent=1, default=str).encode())
+                _sync(path)
+                if final.exists():
+                    shutil.rmtree(final)  # damaged; whoever has it open keeps his copy
+                temporary.rename(final)
+                _sync(final.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return Artifact(ref, final / "weights.safetensors", meta, fresh=True)
+
+
+@contextmanager
+def _storing(ref: ArtifactRef) -> Iterator[None]:
+    """Turn what the home folder cannot take into one sentence."""
+    try:
+        yield
+    except OSError as e:
+        reason = (e.strerror or str(e)).lower()
+        raise RunError(f"{ref} cannot be stored in {home() / 'artifacts'} ({reason}); free some space, or set SCOREBENCH_HOME.") from e
+
+
+def _probe(folder: Path) -> None:
+    probe = folder / f".probe.{os.getpid()}"
+    probe.touch()
+    probe.unlink()
 
 
 def _sync(path: Path) -> None:

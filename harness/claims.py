@@ -102,6 +102,14 @@ class Claims:
         """Whether ``name`` can be claimed: nobody holds it, or whoever did is dead."""
         return not (self.folder / name).exists() or self._is_stale(name)
 
+    def sweep(self) -> None:
+        """Remove what dead processes of this machine left behind."""
+        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                found = self._read(entry.name)
+                if found is not None and self._is_dead(found):
+                    (self.folder / entry.name).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Give all claims back and stop beating."""
         for name in list(self._held):
@@ -117,10 +125,16 @@ class Claims:
         except (OSError, ValueError):
             return None
 
+    def _is_here(self, found: dict[str, Any]) -> bool:
+        return bool(found.get("place")) and found["place"] == self._me["place"]
+
+    def _is_dead(self, found: dict[str, Any]) -> bool:
+        return self._is_here(found) and _process_start(int(found["pid"])) != found["start"]
+
     def _is_stale(self, name: str) -> bool:
         found = self._read(name)
-        if found is not None and found.get("place") and found["place"] == self._me["place"]:
-            return _process_start(int(found["pid"])) != found["start"]
+        if found is not None and self._is_here(found):
+            return self._is_dead(found)
         mark = (None, None) if found is None else (found.get("owner"), found.get("beat"))
         before = self._seen.get(name)
         now = time.monotonic()

@@ -30,7 +30,7 @@ UNCOUNTED = (
     "configs", "leaderboards", "datasets.registry", "tasks.registry", "tasks.spec", "tasks.metrics.registry",
     "baselines.registry", "baselines.card", "baselines.components",
     "harness.artifacts", "harness.claims", "harness.cli", "harness.closure", "harness.config", "harness.controller", "harness.environment",
-    "harness.executors", "harness.identity", "harness.plan", "harness.suites", "harness.unit",
+    "harness.executors", "harness.identity", "harness.plan", "harness.progress", "harness.suites", "harness.unit",
 )  # fmt: skip
 """Modules (and what is below them) that decide which unit is run, keep books, or say why it failed; none computes a number.
 

@@ -8,10 +8,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..configs.errors import RequestError, RunError, nearest
 from ..leaderboards.ledger import Store
@@ -22,63 +21,11 @@ from .executors.base import Executor, Job, Report, Result, include, record_failu
 from .executors.inline import InlineExecutor
 from .executors.process import ProcessExecutor
 from .plan import undone
+from .progress import Interrupted, Left, Status, Summary
 from .unit import ArtifactRef, RunContext, Unit
 
 POLL = 0.25
 """Seconds between two looks at the clock, the keyboard and other controllers."""
-GUESS = 2.0
-"""Seconds a unit is taken to need while components are being trained and none has run yet."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """One line about a run.
-
-    ``kind``: ``started`` (the plan is known), ``step`` (a job began or went on: ``what``, ``part`` of it is done), ``finished`` (a job ended
-    with ``outcome``: ok, failed, cached, elsewhere; ``message`` says why), ``waiting`` (for another controller), ``note``. ``done`` of
-    ``total`` count units and the components trained for them; ``left`` is the estimated time in seconds, None while nothing is known.
-    """
-
-    kind: Literal["started", "step", "finished", "waiting", "note"]
-    what: str = ""
-    outcome: str = ""
-    message: str = ""
-    part: float = 0.0
-    done: int = 0
-    total: int = 0
-    running: tuple[str, ...] = ()
-    elapsed: float = 0.0
-    left: float | None = None
-    seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
-    unit: Unit | None = None
-
-
-@dataclass
-class Summary:
-    """What came of a run. ``failures`` holds (unit or artifact, failure kind, one sentence)."""
-
-    ok: int = 0
-    failed: int = 0
-    cached: int = 0
-    trained: int = 0
-    failures: list[tuple[str, str, str]] = field(default_factory=list)
-    elapsed: float = 0.0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0 when everything is done, 1 when something failed."""
-        return 1 if self.failed else 0
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C ended a run; what was recorded is kept. ``summary`` says how far it came."""
-
-    def __init__(self, summary: Summary, left: int) -> None:
-        self.summary, self.left = summary, left
-        done = summary.ok + summary.cached
-        super().__init__(f"Stopped: {done} units are recorded and kept, {left} are left; the same command goes on where this one stopped.")
 
 
 def run_units(
@@ -90,8 +37,8 @@ def run_units(
     """Run ``units`` (of `plan.plan`), skipping those the store has, and return the summary.
 
     Components are trained first, each once; a failed unit is recorded with its kind and the others go on. When this raises, the executor is
-    closed. Raises RequestError or RunError
-    when the store cannot take records, Interrupted after Ctrl-C (a second Ctrl-C ends the process at once).
+    closed. Raises RequestError or RunError when the store cannot take records, Interrupted after Ctrl-C (a second Ctrl-C ends the process
+    at once).
     """
     return Controller(units, context, executor, progress).run()
 
@@ -105,48 +52,6 @@ def records_of(units: Sequence[Unit], store: Store) -> list[dict[str, Any] | Non
     wanted = {u.unit_id for u in units}
     found = {(r["unit_id"], r["environment_key"]): r for r in store.records() if r["unit_id"] in wanted}
     return [found.get((u.unit_id, keys[u.device, u.precision])) for u in units]
-
-
-class Left:
-    """Estimates the time left: components by their training budget, units by the mean of their task (else of all)."""
-
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
-        self._counts: dict[str, int] = {}
-        self._gflops: dict[str, float] = {}
-        self._times: dict[str, tuple[int, float]] = {}
-        self._trained = (0.0, 0.0)
-
-    def add(self, what: Unit | ArtifactRef) -> None:
-        """Count something that is to be done."""
-        if isinstance(what, ArtifactRef):
-            self._gflops[what.key] = what.gflops
-        else:
-            self._counts[what.task] = self._counts.get(what.task, 0) + 1
-
-    def drop(self, what: Unit | ArtifactRef, seconds: float | None = None) -> None:
-        """Count it as done; ``seconds`` when it was run and says something about the rest."""
-        if isinstance(what, ArtifactRef):
-            gflops = self._gflops.pop(what.key)
-            if seconds and gflops:
-                self._trained = (self._trained[0] + gflops, self._trained[1] + seconds)
-            return
-        self._counts[what.task] -= 1
-        if seconds is not None:
-            n, total = self._times.get(what.task, (0, 0.0))
-            self._times[what.task] = (n + 1, total + seconds)
-
-    def seconds(self, parts: Mapping[str, float]) -> float | None:
-        """Return the estimate, None while nothing is known; ``parts`` says how much of a component is trained."""
-        n, total = (sum(c) for c in zip(*self._times.values(), strict=True)) if self._times else (0, 0.0)
-        if not n and not self._gflops and any(self._counts.values()):
-            return None
-        mean = {task: t / k for task, (k, t) in self._times.items()}
-        other = total / n if n else GUESS
-        units = sum(count * mean.get(task, other) for task, count in self._counts.items())
-        per_gflop = self._trained[1] / self._trained[0] if self._trained[0] else 1 / 20  # a core trains some 20 GFLOP/s
-        training = sum(g * per_gflop * (1 - parts.get(key, 0.0)) for key, g in self._gflops.items())
-        return (units + training) / self.slots
 
 
 class Controller:
@@ -183,6 +88,7 @@ class Controller:
         remember_command()
         todo, cached = undone(self.units, self.store)
         self._foreign = self._ledger_of_others()
+        self.claims.sweep()
         self.refs = self._missing(todo)
         for unit in todo:
             (self.blocked if self._waits_for(unit) else self.ready).append(unit)
@@ -438,3 +344,6 @@ def default_executor(name: str, workers: int | None = None, threads: int = 1, st
         return ProcessExecutor(workers, threads, None if store is None else store / "logs")
     close = nearest(name, ("inline", "process"))
     raise RequestError(f"Unknown executor {name!r}; {'did you mean ' + close[0] + '?' if close else 'accepted: inline, process.'}")
+
+
+__all__ = ["Controller", "Interrupted", "Left", "Status", "Summary", "default_executor", "records_of", "run_units"]

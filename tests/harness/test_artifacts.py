@@ -116,6 +116,8 @@ def test_a_failed_training_leaves_nothing(home: Path) -> None:
 
     with pytest.raises(RunError, match="diverged"):
         ensure(REF, fail)
+    with pytest.raises(FileNotFoundError):  # the method's own trouble with a file is not the home folder's
+        ensure(REF, lambda folder: Path("/no/such/file").read_text())  # type: ignore[arg-type,return-value]
     with pytest.raises(RunError, match="wrote no weights"):
         ensure(REF, lambda folder: None)
     assert find(REF) is None and [p.name for p in (home / "artifacts").iterdir()] == [".claims"]
@@ -159,6 +161,14 @@ def test_a_killed_trainer_is_taken_over(tmp_path: Path) -> None:
     first.join()
     second.join(15)
     assert second.exitcode == 0 and find(REF) is not None
+    assert {p.name for p in artifacts.folder_of(REF).parent.iterdir()} == {".claims", REF.key}, "the dead trainer's half is cleared away"
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("SCOREBENCH_HOME", str(tmp_path / "file"))
+    with pytest.raises(RunError, match=r"cannot be stored in .*; free some space, or set SCOREBENCH_HOME"):
+        ensure(REF, make)
 
 
 # ------------------------------------------------------------------ pins

@@ -18,6 +18,7 @@ from execution import Heard, context, counts, failed, units
 
 from scorebench.configs.errors import RequestError, RunError
 from scorebench.harness.controller import default_executor, run_units
+from scorebench.harness.executors import process
 from scorebench.harness.executors.inline import InlineExecutor
 from scorebench.harness.executors.process import ProcessExecutor
 from scorebench.leaderboards.ledger import Store
@@ -68,6 +69,13 @@ def test_workers_run_side_by_side_and_many_units_each(pool: ProcessExecutor, tmp
     assert time.monotonic() - start < 6 * 0.4, "six units of 0.4 s in two processes took as long as in one"
     pids = {r["provenance"]["pid"] for r in Store(tmp_path / "store").records()}
     assert len(pids) == 2 and os.getpid() not in pids
+
+
+def test_workers_are_replaced_after_a_number_of_jobs(pool: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "JOBS_PER_WORKER", 2)
+    assert run_units(units(seeds=8), context(tmp_path), pool).ok == 8
+    pids = [r["provenance"]["pid"] for r in Store(tmp_path).records()]
+    assert max(pids.count(p) for p in pids) <= 2 and len(set(pids)) >= 4
 
 
 @pytest.mark.parametrize(

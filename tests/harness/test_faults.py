@@ -228,6 +228,7 @@ def test_a_dead_controllers_claims_do_not_hold_anybody_up(tmp_path: Path) -> Non
     began = time.monotonic()
     assert run_units(planned, context(tmp_path), InlineExecutor()).ok == 2
     assert time.monotonic() - began < 10
+    assert not list((tmp_path / "claims").iterdir())
 
 
 def test_a_live_claim_is_respected_until_its_owner_is_silent(tmp_path: Path) -> None:
