@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +249,26 @@ def test_defaults_of_a_toml_file_are_used(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     good("run", "-t", TASK, "-m", "majority-class", "--limit", "5")
     assert list((tmp_path / "here" / "ledger").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("executor", ["inline", "process"])
+def test_ctrl_c_exits_130_keeps_what_is_recorded_and_says_how_to_resume(executor: str, tmp_path: Path, forget: None) -> None:
+    folder, store = tmp_path / "slow", tmp_path / "runs"
+    good("new", "method", "slow-one", "--family", "classification", "--out", str(folder))
+    module = folder / "slow_one.py"
+    wait = "import time; (__import__('pathlib').Path(__file__).parent / 'running').touch(); time.sleep(1)"
+    module.write_text(module.read_text().replace("        difference = request", f"        {wait}\n        difference = request"))
+    command = [sys.executable, "-m", "scorebench", "run", "-t", TASK, "-m", "majority-class", "-m", "slow-one", "--include", str(folder)]
+    command += ["--store", str(store), "--executor", executor, "--workers", "1", "--batch-size", "1"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not (folder / "running").exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 130, (out, err)
+    assert err.strip() == "interrupted; the same command resumes (1 of 2 units are recorded and kept)"
+    assert data("status", str(store))["tasks"][0]["ok"] == 1
