@@ -36,12 +36,19 @@ class MomentGaussian(Method):
         rows = torch.stack([data[i]["target"].flatten() for i in range(len(data))]).double()  # type: ignore[arg-type]
         self.mean.copy_(rows.mean(0))
         centred = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
-        values, vectors = torch.linalg.eigh(centred.T @ centred)
-        values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+        total = centred.square().sum()  # the trace of the covariance
+        if self.size <= 2 * self.rank:
+            values, vectors = torch.linalg.eigh(centred.T @ centred)
+            kept, vectors = values[-self.rank :].clamp_min(0), vectors[:, -self.rank :]
+        else:  # the largest only, by subspace iteration: 3,072 dimensions in seconds; its random start is fixed
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                _, values, vectors = torch.svd_lowrank(centred.float(), q=self.rank + 16, niter=4)
+            kept, vectors = values[: self.rank].double().square(), vectors[:, : self.rank].double()
         left = self.size - self.rank
-        rest = values[self.rank :].mean() if left else torch.zeros(())
+        rest = (total - kept.sum()).clamp_min(0) / left if left else torch.zeros(())
         # sqrt(l - rest) along each direction kept, since the residual noise adds `rest` to all of them
-        self.factor.copy_(vectors[:, : self.rank] * (values[: self.rank] - rest).clamp_min(0).sqrt())
+        self.factor.copy_(vectors * (kept - rest).clamp_min(0).sqrt())
         self.residual.copy_(rest.sqrt())
 
     def sample(self, request: Request) -> Tensor:

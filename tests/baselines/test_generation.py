@@ -274,7 +274,7 @@ class _Replay:
 
 
 # ------------------------------------------------------------------ moment-matched Gaussian
-@pytest.mark.parametrize("rank", [256, 3])
+@pytest.mark.parametrize("rank", [256, 7, 3])
 def test_moment_gaussian_matches_mean_and_variance(rank: int) -> None:
     rng = np.random.default_rng(0)
     rows = torch.from_numpy(rng.standard_normal((400, 12)) @ rng.standard_normal((12, 12)) + 3).float()
