@@ -50,6 +50,32 @@ class DataConsistency(Metric):
         return (again - y).norm(dim=1) / y.norm(dim=1).clamp(min=1e-300)
 
 
+class PosteriorMeanError(Metric):
+    """Squared distance of an estimate from the exact posterior mean, over the posterior's total variance."""
+
+    name = "posterior-mean-error"
+    title = "Distance of an estimate from the exact posterior mean"
+    level = "sample"
+    higher_is_better = False
+    bounds = (0.0, float("inf"))
+    protocol = """|x - m|^2 / tr C of one sample, with the exact posterior mean m and covariance C (targets `posterior_mean`,
+        `posterior_cov`). The expected squared error of any estimate is tr C + |x - m|^2, so this is its excess over the least possible, as
+        a share of that least: 0 is the posterior mean, 1 a single draw from the posterior (in expectation). float64."""
+    paper = "Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, chapter 11 (the posterior mean has the least mse)."
+
+    def identity(self) -> str:
+        return signed(self.name, "relative-to-trace")
+
+    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        mean, cov = target["posterior_mean"].double().cpu().flatten(1), target["posterior_cov"].double().cpu()
+        x = checked(self.name, answer.cpu()).flatten(1)
+        if x.shape != mean.shape:
+            raise RunError(
+                f"metric {self.name} takes one estimate per sample of shape {tuple(mean.shape)}, not {tuple(answer.shape)}.", "wrong-output"
+            )
+        return (x - mean).square().sum(1) / cov.diagonal(dim1=1, dim2=2).sum(1)
+
+
 class PosteriorDistance(Metric):
     """Sliced 2-Wasserstein distance of posterior samples from the exact Gaussian posterior, relative to its width."""
 

@@ -114,6 +114,24 @@ def posterior_quadrature() -> float:
     return abs(float(w2_to_normal(torch.tensor(x)[None, :, None], torch.tensor([[v]]))) - sum(parts))
 
 
+def posterior_mean() -> float:
+    """On gauss-lin under a dense operator: the least-squares (Wiener) solution has none, and another estimate's error is by hand."""
+    known: Any = datasets.get("gauss-lin")
+    rng = np.random.default_rng(3)
+    a, sigma = rng.standard_normal((20, 64)) / 8, 0.1
+    x = known.mean + np.linalg.cholesky(known.covariance) @ rng.standard_normal(64)
+    y = a @ x + sigma * rng.standard_normal(20)
+    # the same posterior as a regularised least-squares problem, solved without the dataset's formula
+    precision = np.linalg.inv(known.covariance) + a.T @ a / sigma**2
+    mean = np.linalg.solve(precision, np.linalg.solve(known.covariance, known.mean) + a.T @ y / sigma**2)
+    exact, cov = known.posterior(a, y, sigma)
+    target = {"posterior_mean": torch.tensor(exact)[None], "posterior_cov": torch.tensor(cov)[None]}
+    metric = make("posterior-mean-error")
+    none = float(metric.per_sample(torch.tensor(mean)[None], target))
+    shifted = float(metric.per_sample(torch.tensor(mean + 0.1)[None], target))
+    return max(none, abs(shifted - 64 * 0.01 / np.trace(np.linalg.inv(precision))))
+
+
 def posterior_shift() -> float:
     """Many exact samples moved by a: W2^2 of direction theta is (theta.a)^2 more than that of the samples as they are, when centred."""
     g = torch.Generator().manual_seed(0)
@@ -246,6 +264,7 @@ PROOFS = [
     Proof("oracle-nll", "closed form", "gmm2d: entropy of separate modes, mode centres", 1e-3, nll_closed),
     Proof("oracle-nll", "SciPy's densities", "gmm2d-uneven, 500 exact draws", 1e-9, nll_scipy),
     Proof("score-error", "closed form", "Gaussian of the wrong variance", 1e-12, score_closed),
+    Proof("posterior-mean-error", "regularised least squares; closed form", "gauss-lin, dense operator", 1e-6, posterior_mean),
     Proof("posterior-distance", "SciPy's quadrature", "three points", 1e-6, posterior_quadrature),
     Proof("posterior-distance", "closed form", "centred samples moved", 1e-9, posterior_shift),
     Proof("posterior-calibration", "closed form", "even ranks; truth always lowest", 1e-6, calibration_closed),

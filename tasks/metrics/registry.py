@@ -54,6 +54,14 @@ TABLE: dict[str, Info] = _table(
     ("w2", "oracle:Wasserstein2", "2-Wasserstein distance", "oracle", "set", False),
     ("oracle-nll", "oracle:OracleNLL", "Distance of the samples' exact NLL from the entropy", "oracle", "set", False),
     ("score-error", "oracle:ScoreError", "Squared error of the score, noise-weighted", "oracle", "sample", False),
+    (
+        "posterior-mean-error",
+        "posterior:PosteriorMeanError",
+        "Distance of an estimate from the exact posterior mean",
+        "posterior",
+        "sample",
+        False,
+    ),
     ("data-consistency", "posterior:DataConsistency", "Relative residual of the measurement", "posterior", "sample", False),
     (
         "posterior-distance",
