@@ -153,8 +153,8 @@ def cards() -> dict[str, Card]:
     """Return every card by id: the package's, those of included folders, those of installed plug-in packages."""
     out: dict[str, Card] = {}
     found: list[tuple[Document, Path | None]] = [(doc, None) for doc in Index("methods").documents(sorted((HERE / "methods").glob("*.yaml")))]
-    for folder in [*_FOLDERS, *_entry_points()]:
-        found += [(doc, folder) for doc in Index("plugins").documents(sorted(folder.glob("*.yaml"))) if "target" in doc.data]
+    for place in [*_FOLDERS, *_entry_points()]:
+        found += [(doc, place) for doc in Index("plugins").documents(sorted(place.glob("*.yaml"))) if "target" in doc.data]
     for doc, folder in found:
         card = parse(doc, folder)
         if card.id in out:
