@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from scorebench.baselines.speech.stft import analyse, synthesise
 from scorebench.configs.errors import RequestError
 from scorebench.harness import training
 from scorebench.tasks import registry
+from scorebench.tasks.base import one_thread
 from scorebench.tasks.metrics.registry import make
 from scorebench.tasks.randomness import Rng
 from scorebench.tasks.requests import Request, Returns
@@ -30,6 +32,13 @@ CLASSICAL = {
     "spectral-subtraction": SpectralSubtraction, "spectral-subtraction[spp]": functools.partial(SpectralSubtraction, noise="spp"),
     "wiener-dd": WienerDD, "mmse-lsa": MMSELSA,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small networks on a busy machine: threads that spin at barriers cost ten times what they save."""
+    with one_thread():
+        yield
 
 
 def build(name: str) -> Method:
