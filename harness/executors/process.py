@@ -232,11 +232,12 @@ class ProcessExecutor(Executor):
         with contextlib.suppress(OSError), worker.log.open("rb") as f:
             f.seek(worker.log_start)
             said = f.read(1 << 20).decode(errors="replace")
+        where = f"; its output is in {worker.log}" if said.strip() else ""
         if any(sign in said for sign in ("bad_alloc", "MemoryError", "Cannot allocate memory", "can't allocate memory")):
-            return Result(job.id, "failed", seconds, "out-of-memory", f"memory ran out and its process ended; its output is in {worker.log}.")
+            return Result(job.id, "failed", seconds, "out-of-memory", f"memory ran out and its process ended{where}.")
         how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
         perhaps = ", perhaps by the system for want of memory" if status == -signal.SIGKILL else ""
-        return Result(job.id, "failed", seconds, "crashed", f"its process {how}{perhaps}; its output is in {worker.log}.")
+        return Result(job.id, "failed", seconds, "crashed", f"its process {how}{perhaps}{where}.")
 
     def _server_died(self, out: list[Result | Report]) -> None:
         """Kill the orphans of a fork server that is gone; the next job starts a new one."""
