@@ -78,6 +78,7 @@ def summarise(outcome: Outcome, task: Task, split: str) -> dict[str, dict[str, A
         if not math.isfinite(entry["value"]) or not low <= entry["value"] <= high:
             raise RunError(f"metric {name} came out as {entry['value']}, outside [{low}, {high}].", "not-finite")
         entry["higher_is_better"] = metric.higher_is_better
+        entry["unit"] = metric.unit
         out[name] = entry
     return out
 

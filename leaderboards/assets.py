@@ -66,7 +66,7 @@ dt { color:var(--soft); }
 dd { margin:0; overflow-wrap:anywhere; }
 td.wide table { font-size:.8rem; margin-top:.5rem; }
 td.wide td { border-bottom:1px dotted var(--line); }
-svg.forest { display:block; width:150px; height:18px; }
+svg.forest { display:block; width:150px; height:14px; margin-top:.12rem; }
 .notes { margin-top:.6rem; font-size:.85rem; color:var(--soft); }
 .notes ul { list-style:none; margin:0; padding:0; }
 .notes li { margin:.15rem 0; }

@@ -267,3 +267,14 @@ def _prefetch(board: Board, rows: Sequence[Row]) -> None:
         if few and len(rows) > 1:
             needed = {id(r): r for row in rows for r in row.group.units.values()}
             board.gathered.prefetch(list(needed.values()), metric)
+
+
+def telling(boards: Sequence[Board]) -> list[Board]:
+    """Return the boards that tell something the others of their task do not.
+
+    Left out are budgets at which nothing was run but the do-nothing row, or whose rows all came from a smaller budget; a task keeps one board.
+    """
+    own = {id(b): any(r.group.first["budget"] == b.budget and r is not b.do_nothing_row for r in b.rows) or bool(b.failed) for b in boards}
+    tasks_with = {(b.task, b.split) for b in boards if own[id(b)]}
+    first = {(b.task, b.split): id(b) for b in reversed(boards)}
+    return [b for b in boards if own[id(b)] or ((b.task, b.split) not in tasks_with and first[(b.task, b.split)] == id(b))]

@@ -173,7 +173,10 @@ def _audio(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]]) ->
         parts: list[tuple[str, str, np.ndarray | None]] = [("clean", "", clean), ("given", "", given)]
         for row, arrays in loaded:
             answer = arrays.get(f"preview/{sample_id}/answer")
-            if answer is None or (row is board.do_nothing_row and given is not None and np.array_equal(answer, given)):
+            if answer is None:
+                continue
+            if row is board.do_nothing_row and given is not None and np.array_equal(answer, given):
+                parts[1] = ("given", _score(board, row, arrays, sample_id), given)
                 continue
             parts.append((row.variant, _score(board, row, arrays, sample_id), answer))
         for title, caption, sound in parts:

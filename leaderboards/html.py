@@ -7,7 +7,7 @@ dataset's licence does not allow to be shown is not in the page.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,18 @@ from typing import Any
 from ..configs.loader import write_atomic
 from . import words
 from .assets import SCRIPT, STYLE
-from .board import Board
+from .board import Board, telling
 from .gallery import Figure, Gallery, Strip, gallery
 from .render_json import board_data
 from .sources import Gathered
+
+Cost = tuple[str, str, Callable[[float | None], str]]
+_COSTS: tuple[Cost, ...] = (
+    ("NFE", "nfe", words.count), ("params", "params", words.count), ("training", "train_s", words.seconds),
+    ("s / sample", "sample_s_median", words.seconds),
+)  # fmt: skip
+
+_ORDER = ("denoising", "restoration", "inverse", "generation", "speech", "classification")
 
 
 def page(boards: Sequence[Board], gathered: Gathered | None = None, title: str = "scorebench", meta: Mapping[str, Any] | None = None) -> str:
@@ -26,8 +34,9 @@ def page(boards: Sequence[Board], gathered: Gathered | None = None, title: str =
 
     ``gathered`` is accepted for symmetry with the other renderers; a board knows where its records are.
     """
+    boards = telling(boards)
     data = [board_data(b) for b in boards]
-    families = list(dict.fromkeys(d["family"] for d in data))
+    families = sorted(dict.fromkeys(d["family"] for d in data), key=lambda f: _ORDER.index(f) if f in _ORDER else len(_ORDER))
     parts = []
     for family in families:
         parts.append(f'<h2 id="{_id(family)}">{escape(family)}</h2>')
@@ -112,17 +121,25 @@ def _table(board: Board, data: words.Data) -> str:
     places, primary = _places(board, data), data["primary"]
     others = [m for m in board.metrics if m != primary and any("mean" in r["metrics"][m] for r in data["rows"])]
     heads = [("rank", ""), ("variant", "l"), (primary, "")]
-    heads += [(f"Δ {data['reference']}", "l"), ("", ""), ("verdict", "l")] if data["reference"] else []
-    heads += [(m, "") for m in others] + [(h, "") for h in ("seeds × draws", "NFE", "params", "training", "s / sample")]
+    heads += [(f"Δ {data['reference']}", "l"), ("verdict", "l")] if data["reference"] else []
+    costs = [c for c in _COSTS if any(r["cost"].get(c[1]) is not None for r in data["rows"])]
+    heads += [(m, "") for m in others] + [("seeds × draws", ""), *((name, "") for name, _, _ in costs)]
     sortable = '<th scope="col" class="{}"><button type="button">{}</button></th>'
-    head = "".join(sortable.format(c, escape(h)) if h else '<th aria-label="interval"></th>' for h, c in heads)
+    head = "".join(sortable.format(c, escape(h)) for h, c in heads)
     scale = _scale(board, data)
-    bodies = "".join(_row(board, data, r, places, others, scale, len(heads)) for r in data["rows"])
+    bodies = "".join(_row(board, data, r, places, others, costs, scale, len(heads)) for r in data["rows"])
     return f'<table class="board"><thead><tr>{head}</tr></thead>{bodies}</table>'
 
 
 def _row(
-    board: Board, data: words.Data, r: dict[str, Any], places: Mapping[str, int], others: Sequence[str], scale: tuple[float, float], width: int
+    board: Board,
+    data: words.Data,
+    r: dict[str, Any],
+    places: Mapping[str, int],
+    others: Sequence[str],
+    costs: Sequence[Cost],
+    scale: tuple[float, float],
+    width: int,
 ) -> str:
     primary, cost = data["primary"], r["cost"]
     entry = r["metrics"][primary]
@@ -132,17 +149,15 @@ def _row(
     cells = [_td(str(r["rank"] or "–"), r["rank"]), f'<td class="l">{name}</td>', _value(entry, places[primary], opens=True)]
     if data["reference"]:
         text = "reference" if r["reference"] else words.delta(entry, places[primary])
-        cells.append(f'<td class="l" data-value="{_raw(entry.get("delta"))}">{escape(text)}</td>')
-        cells.append(f"<td>{_forest(board, r, entry, scale)}</td>")
+        cells.append(f'<td class="l" data-value="{_raw(entry.get("delta"))}">{escape(text)}{_forest(board, r, entry, scale)}</td>')
         verdict = entry.get("verdict") or ""
         cells.append(f'<td class="l">{f"""<span class="chip {verdict}">{verdict}</span>""" if verdict else ""}</td>')
     cells += [_value(r["metrics"][m], places[m]) for m in others]
     around = "" if cost.get("exclusive") else "~"
-    cells += [
-        _td(f"{r['seeds']} × {r['draws']}", r["seeds"] * r["draws"]), _td(words.count(cost.get("nfe")), cost.get("nfe")),
-        _td(words.count(cost.get("params")), cost.get("params")), _td(words.seconds(cost.get("train_s")), cost.get("train_s")),
-        _td(around + words.seconds(cost.get("sample_s_median")), cost.get("sample_s_median")),
-    ]  # fmt: skip
+    cells.append(_td(f"{r['seeds']} × {r['draws']}", r["seeds"] * r["draws"]))
+    for _, key, shown in costs:
+        about = around if key == "sample_s_median" and cost.get(key) is not None else ""
+        cells.append(_td(about + shown(cost.get(key)), cost.get(key)))
     flags = ("near_best", "near"), ("do_nothing", "do-nothing"), ("stale", "stale"), ("unranked", "unranked")
     kind = " ".join(c for key, c in flags if r[key])
     more = f'<tr class="more" hidden><td class="wide" colspan="{width}">{_provenance(board, r)}</td></tr>'
@@ -191,21 +206,21 @@ def _forest(board: Board, r: Mapping[str, Any], entry: Mapping[str, Any], scale:
     metric = board.primary
     margin = board.margin(metric, board.reference_row.mean(metric) or 0.0) if board.reference_row else 0.0
     left, right = at(-margin), at(margin)
-    parts = [f'<rect x="{left:.1f}" y="1" width="{max(0.5, right - left):.1f}" height="16" fill="currentColor" opacity=".13"/>']
-    parts.append(f'<line x1="{at(0):.1f}" x2="{at(0):.1f}" y1="0" y2="18" stroke="currentColor" opacity=".4"/>')
+    parts = [f'<rect x="{left:.1f}" y="1" width="{max(0.5, right - left):.1f}" height="12" fill="currentColor" opacity=".13"/>']
+    parts.append(f'<line x1="{at(0):.1f}" x2="{at(0):.1f}" y1="0" y2="14" stroke="currentColor" opacity=".4"/>')
     if not r["reference"]:
         x = at(entry["delta"])
         if not scale[0] <= entry["delta"] <= scale[1]:  # beyond the scale: an arrow at the edge
             tip, base = (1, 8) if entry["delta"] < scale[0] else (149, 142)
-            parts.append(f'<path d="M{tip} 9 L{base} 5 L{base} 13 Z" fill="currentColor"/>')
+            parts.append(f'<path d="M{tip} 7 L{base} 3 L{base} 11 Z" fill="currentColor"/>')
         else:
             if entry["low"] is not None:
                 ends = f'x1="{at(entry["low"]):.1f}" x2="{at(entry["high"]):.1f}"'
-                parts.append(f'<line {ends} y1="9" y2="9" stroke="currentColor" stroke-width="1.6"/>')
-            parts.append(f'<circle cx="{x:.1f}" cy="9" r="3.4" fill="currentColor"/>')
+                parts.append(f'<line {ends} y1="7" y2="7" stroke="currentColor" stroke-width="1.6"/>')
+            parts.append(f'<circle cx="{x:.1f}" cy="7" r="3.2" fill="currentColor"/>')
     label = "reference" if r["reference"] else words.delta(entry, 4)
     kind = entry.get("verdict") or ""
-    return f'<svg class="forest {kind}" viewBox="0 0 150 18" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    return f'<svg class="forest {kind}" viewBox="0 0 150 14" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
 def _provenance(board: Board, r: Mapping[str, Any]) -> str:

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OPEN = "open"
-
 
 def track_of(facts: Mapping[str, Any]) -> str:
     """Return the track that the facts (a card's ``uses``) put a method in: its distinguishing facts, joined by ' + ', or 'training-free'.
 
     The order is fixed, so equal facts give equal names. Knowing the noise level does not part tracks (the task says whether it is given),
-    all else does: labels are part of a classification task and only named where nothing else is.
+    all else does. Clean pictures and labels are both supervision.
     """
     parts = []
-    if facts.get("clean_images"):
+    if facts.get("clean_images") or facts.get("labels"):
         parts.append("supervised")
     elif facts.get("second_noisy_copy"):
         parts.append("noisy pairs")
     elif facts.get("fresh_training_noise"):
         parts.append("fresh noise")
-    elif facts.get("labels"):
-        parts.append("labels")
     if facts.get("sees_test_inputs"):
         parts.append("transductive")
     if weights := facts.get("external_weights"):

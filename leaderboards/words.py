@@ -132,7 +132,7 @@ def footnotes(data: Data) -> list[str]:
                 seen.setdefault((m, e["unavailable"]["because"], e["unavailable"]["remedy"]), []).append(r["variant"])
     for (m, because, remedy), variants in seen.items():
         for_whom = "" if len(variants) == len(rows) else f" for {names(variants)}"
-        out.append(f"{m} is unavailable{for_whom}: {because.rstrip('.')}; {remedy.rstrip('.')}.")
+        out.append(f"{m} is unavailable{for_whom}: {because.rstrip('.')}. {remedy[:1].upper()}{remedy[1:].rstrip('.')}.")
     for r in rows:
         if r["unranked"]:
             out.append(f"{r['variant']} is not ranked: {r['unranked']}.")

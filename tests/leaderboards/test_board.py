@@ -15,7 +15,7 @@ import pytest
 from scorebench.configs.errors import RequestError, RunError
 from scorebench.leaderboards import record as R
 from scorebench.leaderboards import render_csv, render_json, render_markdown, render_terminal
-from scorebench.leaderboards.board import build
+from scorebench.leaderboards.board import build, telling
 from scorebench.leaderboards.compare import compare
 from scorebench.leaderboards.ledger import Store
 from scorebench.leaderboards.reference import accept, load_reference
@@ -120,7 +120,12 @@ def test_budgets_admit_what_fits(tmp_path, make):
     ten = board_of(store, make, meta=meta, budget="nfe10")
     assert {r.variant: r.group.first["budget"] for r in ten.rows} == {"a": "nfe5", "b": "nfe10"}
     store.append(*make.unit("c", budget="nfe10", cost={"nfe": 9.0}))
-    assert "c" not in {r.variant for r in board_of(store, make, meta=meta, budget="nfe5").rows}
+    five = board_of(store, make, meta=meta, budget="nfe5")
+    assert "c" not in {r.variant for r in five.rows}
+    wide = {**meta, "budgets": {**meta["budgets"], "nfe50": {"nfe": 50}}}
+    fifty = board_of(store, make, meta=wide, budget="nfe50")
+    assert {r.variant: r.group.first["budget"] for r in fifty.rows} == {"a": "nfe5", "b": "nfe10", "c": "nfe10"}
+    assert telling([five, ten, fifty]) == [five, ten] and telling([fifty]) == [fifty]
 
 
 def test_without_the_reference_the_do_nothing_row_stands_in_and_without_both_nothing_is_invented(tmp_path, make):
@@ -234,7 +239,7 @@ def test_markdown_and_csv_hold_everything_and_nothing_is_executed(store, make):
 
 def test_tracks_follow_from_facts():
     assert track_of({}) == "training-free" and track_of({"noise_known": True}) == "training-free"
-    assert track_of({"clean_images": True, "labels": True}) == "supervised" and track_of({"labels": True}) == "labels"
+    assert track_of({"clean_images": True, "labels": True}) == "supervised" and track_of({"labels": True}) == "supervised"
     assert track_of({"second_noisy_copy": True, "sees_test_inputs": True}) == "noisy pairs + transductive"
     assert track_of({"external_weights": ["imagenet", "bsd"]}) == "external weights (bsd, imagenet)"
 
