@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 
 from ..configs.errors import RequestError, RunError
-from ..configs.loader import write_atomic
+from ..configs.loader import home, write_atomic
 from .arrays import BAD_ARCHIVE, pack, unpack
 from .record import Record
 from .sources import HERE, Gathered, Source, Table, plain, stack
 
-_DROPPED = {"pid", "started", "finished", "host", "user", "command", "cwd", "argv"}
+_DROPPED = {"pid", "started", "finished", "host", "user", "command", "working_directory_git"}
 """Provenance that says something about a person's machine and nothing about the numbers."""
 
 
@@ -107,10 +109,17 @@ def accept(gathered: Gathered, records: Sequence[Record], out: Path = HERE) -> d
         for r, (group, row) in zip(order, places, strict=True):
             slim = {**plain(r), "samples": {"file": f"{family}.npz", "sha256": digest, "group": group, "row": row}}
             slim["provenance"] = {k: v for k, v in r["provenance"].items() if k not in _DROPPED}
-            lines.append(json.dumps(slim, allow_nan=False, separators=(",", ":"), sort_keys=True))
+            lines.append(_impersonal(json.dumps(slim, allow_nan=False, separators=(",", ":"), sort_keys=True)))
         write_atomic(out / f"{family}.npz", content)
         write_atomic(out / f"{family}.jsonl", ("\n".join(lines) + "\n").encode())
     return {family: len(members) for family, members in families.items()}
+
+
+def _impersonal(line: str) -> str:
+    """Return a record's line without the folders of the machine it was made on (messages name where files are missing)."""
+    for folder, name in ((home(), "$SCOREBENCH_HOME"), (Path(gettempdir()), "$TMPDIR"), (Path.home(), "~")):
+        line = re.sub(re.escape(json.dumps(str(folder))[1:-1]) + r"(?![\w-])", name, line)
+    return line
 
 
 def _collect(gathered: Gathered, records: Sequence[Record]) -> tuple[dict[str, np.ndarray], list[tuple[int, int]]]:

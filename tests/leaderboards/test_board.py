@@ -165,6 +165,19 @@ def test_accepted_records_give_the_same_board_and_a_newcomer_adds_a_row(tmp_path
     assert c.verdict == "better" and c.estimate.clusters == make.N // 2
 
 
+def test_accepted_records_say_nothing_about_the_machine(tmp_path, make, monkeypatch):
+    monkeypatch.setenv("SCOREBENCH_HOME", str(tmp_path / "cache" / "home"))
+    store = Store(tmp_path / "runs")
+    remedy = f"put it into {tmp_path}/cache/home/weights"
+    facts = {"host": "my-laptop", "command": "scorebench run --store /secret", "cpu": "a processor", "scorebench": "0.1.0"}
+    store.append(*make.unit("nlm", metrics={"lpips": R.unavailable("no weights", remedy)}, provenance=facts))
+    gathered = gather([store], reference=False)
+    accept(gathered, gathered.records(), tmp_path / "reference")
+    line = (tmp_path / "reference" / "denoising.jsonl").read_text()
+    assert "$SCOREBENCH_HOME/weights" in line and "a processor" in line
+    assert not re.search("my-laptop|secret|" + re.escape(str(tmp_path)), line)
+
+
 def test_what_cannot_be_accepted_and_damaged_archives(tmp_path, store, make):
     gathered = gather([store], reference=False)
     folder = tmp_path / "reference"
