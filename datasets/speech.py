@@ -42,6 +42,11 @@ class Speech(Dataset):
   howpublished = {https://github.com/espeak-ng/espeak-ng}
 }"""
     sample_rate = FS
+    libraries = ("espeakng-loader", "numpy", "scipy")
+
+    def files(self) -> list[Path]:
+        """Return the synthesiser's library: another one speaks differently."""
+        return [Path(espeak.library()[0])] if espeak.available() is None else []
 
     def missing(self) -> str | None:
         """Return None when espeak-ng is installed, else one sentence."""

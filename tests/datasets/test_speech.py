@@ -118,6 +118,13 @@ def test_splits_share_no_voice_and_no_sentence() -> None:
     assert len({digest(sample["audio"]) for s in SPLITS for sample in said[s]}) == 152
 
 
+def test_a_new_synthesiser_gives_a_new_fingerprint() -> None:
+    """The cached fingerprint is keyed by the wheel's version and by its library file."""
+    speech = registry.get("speech")
+    assert "espeakng-loader" in speech.libraries and [f.name.split(".")[0] for f in speech.files()] == ["libespeak-ng"]
+    assert speech.fingerprint() == speech.content_hash()
+
+
 def test_damaged_and_unwritable_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
