@@ -63,6 +63,7 @@ def row_data(row: Row, brief: bool = False) -> dict[str, Any]:
         "versus_do_nothing": None if against is None else row.verdict(row.board.primary, "do-nothing"),
         "unranked": row.unranked,
         "partial": g.partial,
+        "submitted": bool(g.first["provenance"].get("submitted")),
         "source": g.source,
         "instance": g.stochastic == "fit" and len(g.seeds) < ENOUGH,
         "conditional_on": g.conditional_on,

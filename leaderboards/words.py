@@ -123,6 +123,8 @@ def footnotes(data: Data) -> list[str]:
         out.append(f"Stale, because the code has changed since: {names(stale)}; run them again to refresh.")
     if any(r["cost"].get("exclusive") is False for r in rows):
         out.append("Times with ~ were taken beside other work and are not to be compared.")
+    if submitted := [r["variant"] for r in rows if r["submitted"]]:
+        out.append(f"Outputs submitted, not run here, so their cost is blank: {names(submitted)}.")
     if packaged := [r for r in rows if r["source"] == "reference"]:
         out.append(f"{len(packaged)} of {len(rows)} rows are the accepted records that ship with the package.")
     seen: dict[tuple[str, str, str], list[str]] = {}

@@ -77,7 +77,8 @@ def test_submitted_answers_get_the_number_of_the_method_that_made_them(folder: P
     assert record["metrics"]["psnr"]["value"] == pytest.approx(own["metrics"]["psnr"]["value"], abs=1e-6)
     assert record["metrics"]["psnr"]["identity"] == own["metrics"]["psnr"]["identity"]
     board = data("board", TASK, "--split", "dev", "--store", store)
-    assert {"mine", "noisy-input"} <= {r["variant"] for r in board["rows"]}
+    assert {"mine": True, "noisy-input": False}.items() <= {r["variant"]: r["submitted"] for r in board["rows"]}.items()
+    assert "Outputs submitted, not run here" in good("board", TASK, "--split", "dev", "--store", store)
     good("score", TASK, str(folder), "--name", "mine", "--store", store)
     assert data("status", store)["tasks"][0]["ok"] == 2  # the same answers again are the same record
 
