@@ -340,10 +340,13 @@ def near_best(differences: Sequence[Estimate], shared: Sequence[float], alpha: f
             out[i] = differences[i].difference == 0
         else:
             tested.append(i)
-    if not tested:
-        return out
     df = np.array([differences[i].df for i in tested])
     t = np.array([abs(differences[i].difference) / (differences[i].se or 1.0) for i in tested])
+    # beyond 7 normal deviates (p < 1e-11) no board is large enough to keep a row, and step-down goes on without those it has told apart
+    open_ = _normal_scale(t, df) < 7
+    tested, df, t = [i for i, keep in zip(tested, open_, strict=True) if keep], df[open_], t[open_]
+    if not tested:
+        return out
     load = np.sqrt(np.clip([shared[i] for i in tested], 0, 0.95))
     rng = np.random.Generator(np.random.Philox(20200229))
     z = load * rng.standard_normal((runs, 1)) + np.sqrt(1 - load**2) * rng.standard_normal((runs, len(tested)))
