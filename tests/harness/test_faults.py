@@ -112,7 +112,8 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def pids(marks: Path) -> set[int]:
-    return {int(text) for p in marks.glob("run-*") if (text := p.read_text())}
+    """Return the processes that ran units, this one aside."""
+    return {int(text) for p in marks.glob("run-*") if (text := p.read_text())} - {os.getpid()}
 
 
 def finish(store: Path, seeds: int = N, seconds: float = SECONDS) -> None:
@@ -152,7 +153,7 @@ def test_killed_workers_are_replaced_and_their_units_are_rerun_by_the_same_comma
         def __call__(self, status: Status) -> None:
             super().__call__(status)
             if self[-1].kind == "finished" and len(self) % 3 == 0 and len(killed) < 3:
-                victims = sorted(alive(pids(marks) - {os.getpid()}))
+                victims = sorted(alive(pids(marks)))
                 if victims:
                     killed.append(chance.choice(victims))
                     os.kill(killed[-1], signal.SIGKILL)
