@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +47,7 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
         cards.include(folder)
         tasks.include(folder.resolve())
     torch.set_num_threads(unit.threads)
-    started = time.time()
+    started = environment.now()
     task = tasks.get(unit.task)
     card = cards.get(unit.variant.method)
     cls = method_class(card)
@@ -78,7 +77,7 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
         diagnostics=scoring.diagnostics(outcome),
         observation_hash=scoring.observation_hash(outcome),
         artifacts={a.role: builder.used[a.key].entry() for a in unit.artifacts if a.key in builder.used},
-        provenance=environment.provenance() | {"started": started, "ended": time.time(), "pid": os.getpid()},
+        provenance=environment.provenance(started) | {"pid": os.getpid()},
     )
     if oracles := scoring.oracles(outcome, task):
         record["oracles"] = oracles
@@ -97,8 +96,3 @@ def describe(error: BaseException) -> tuple[str, str]:
     if out_of_memory and isinstance(error, (MemoryError, torch.OutOfMemoryError, RuntimeError)):
         return "out-of-memory", f"memory ran out ({text or type(error).__name__}); use a smaller --batch-size or a larger machine."
     return "error", f"{type(error).__name__}: {text or 'no message'}"
-
-
-def oracle_rows(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the stopping oracles of a record (never ranked)."""
-    return record.get("oracles", {})
