@@ -92,7 +92,7 @@ def describe(error: BaseException) -> tuple[str, str]:
     if isinstance(error, RunError):
         return error.kind, str(error)
     text = " ".join(str(error).split())[:400]
-    out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text or "alloc" in text.lower()
-    if out_of_memory and isinstance(error, (MemoryError, torch.OutOfMemoryError, RuntimeError)):
+    says_so = isinstance(error, RuntimeError) and any(w in text for w in ("can't allocate memory", "DefaultCPUAllocator", "out of memory"))
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or says_so:
         return "out-of-memory", f"memory ran out ({text or type(error).__name__}); use a smaller --batch-size or a larger machine."
     return "error", f"{type(error).__name__}: {text or 'no message'}"
