@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -151,8 +151,8 @@ def msssim_parts(pairs: PairMaker) -> float:
     def one(a: np.ndarray, b: np.ndarray) -> float:
         out = 1.0
         for scale, beta in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
-            tensors = [torch.from_numpy(v[None, None]) for v in (a, b)]
-            _, contrast = _ssim_update(*tensors, data_range=1.0, return_contrast_sensitivity=True)
+            x, y = torch.from_numpy(a[None, None]), torch.from_numpy(b[None, None])
+            _, contrast = _ssim_update(x, y, data_range=1.0, return_contrast_sensitivity=True)
             out *= max(skimage_ssim(a[None], b[None]) if scale == 4 else float(contrast), 0.0) ** beta
             a, b = (downscale_local_mean(v[: v.shape[0] // 2 * 2, : v.shape[1] // 2 * 2], (2, 2)) for v in (a, b))
         return out
@@ -161,7 +161,7 @@ def msssim_parts(pairs: PairMaker) -> float:
     return largest(ours("ms-ssim", pairs()), theirs)
 
 
-def lpips_torchmetrics(net: str) -> float:
+def lpips_torchmetrics(net: Literal["alex", "vgg", "squeeze"]) -> float:
     """torchmetrics has its own copy of the network and of the v0.1 heads; both sides get the same stand-in backbone."""
     from torchmetrics.functional.image import lpips as theirs
 

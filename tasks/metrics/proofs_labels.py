@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -270,7 +270,7 @@ PROOFS = [
     Proof("posterior-calibration", "closed form", "even ranks; truth always lowest", 1e-6, calibration_closed),
     Proof("data-consistency", "closed form", "diagonal operator", 1e-12, consistency_closed),
     *(
-        Proof(n, "scikit-learn", "400 logits of 7 classes, with ties", 1e-6, lambda n=n: classifier_sklearn(n))
+        Proof(n, "scikit-learn", "400 logits of 7 classes, with ties", 1e-6, partial(classifier_sklearn, n))
         for n in ("accuracy", "nll", "macro-f1", "auroc")
     ),
     Proof("ece", "torchmetrics", "400 logits of 7 classes", 1e-6, ece_torchmetrics),

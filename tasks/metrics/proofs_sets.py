@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -272,7 +272,7 @@ PROOFS = [
     Proof("inception-score", "torchmetrics, one split", "random logits", 1e-4, score_torchmetrics),
     Proof("inception-score", "closed form", "certain and equal predictions", 1e-9, score_closed),
     *(
-        Proof(n, "scikit-learn neighbours", "digits features, dev against test", 1e-12, lambda n=n: neighbours_sklearn(n))
+        Proof(n, "scikit-learn neighbours", "digits features, dev against test", 1e-12, partial(neighbours_sklearn, n))
         for n in ("precision", "recall", "density", "coverage")
     ),
     Proof("fd-digits", "clean-fid's distance, relative", "digits, train against test", 1e-8, fd_digits),

@@ -29,7 +29,7 @@ class Layers(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return d features."""
-        h = torch.nn.functional.adaptive_avg_pool2d(torch.tanh(4 * self.conv(x)), [4, 4])
+        h = torch.nn.functional.adaptive_avg_pool2d(torch.tanh(4 * self.conv(x)), (4, 4))
         return torch.relu(self.out(h.flatten(1)))
 
 

@@ -34,11 +34,12 @@ def windowed(maps: torch.Tensor, taps: list[float]) -> torch.Tensor:
 
 def similarity(x: torch.Tensor, y: torch.Tensor, taps: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the means over windows of SSIM and of its contrast-structure part, of one plane (H, W) each, with data range 1."""
-    mx, my, mxx, myy, mxy = windowed(torch.stack([x, y, x * x, y * y, x * y]), taps)
-    vx, vy, vxy = mxx - mx * mx, myy - my * my, mxy - mx * my  # biased (co)variances under the window, eq. 15 and 16
+    # only the sum of the two variances is needed, so their squares are filtered as one map
+    mx, my, power, mxy = windowed(torch.stack([x, y, x * x + y * y, x * y]), taps)
+    squares, product = mx * mx + my * my, mx * my
     c1, c2 = K1**2, K2**2
-    cs = (2 * vxy + c2) / (vx + vy + c2)
-    ssim = (2 * mx * my + c1) / (mx * mx + my * my + c1) * cs  # eq. 13
+    cs = (2 * (mxy - product) + c2) / (power - squares + c2)  # biased (co)variances under the window, eq. 15 and 16
+    ssim = (2 * product + c1) / (squares + c1) * cs  # eq. 13
     return ssim.mean(), cs.mean()
 
 
