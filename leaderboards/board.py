@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import statistics as stats
+from .best import near_best
 from .rows import Group, Refused, agree, eligible, group_rows
 from .sources import Gathered
 
@@ -198,7 +199,7 @@ class Board:
         own = 0.0
         if len(cells.seeds) >= stats.ENOUGH and cells.stochastic != "none":
             own = float(cells.means.mean(1).var(ddof=1)) / len(cells.seeds)
-        near = stats.near_best([e for _, e in pairs], [min(1.0, own / e.variance) if e.variance else 0.0 for _, e in pairs])
+        near = near_best([e for _, e in pairs], [min(1.0, own / e.variance) if e.variance else 0.0 for _, e in pairs])
         return [best, *(r for (r, _), keep in zip(pairs, near, strict=True) if keep)]
 
 

@@ -325,46 +325,6 @@ def smallest_detectable(estimate: Estimate, margin: float, power: float = 0.8) -
     return margin + (student.quantile(0.975, estimate.df) + student.quantile(power, estimate.df)) * estimate.se
 
 
-def near_best(differences: Sequence[Estimate], shared: Sequence[float], alpha: float = 0.05, runs: int = 4000) -> np.ndarray:
-    """Return which rows are not distinguishable from the best: step-down max-T over the differences best - row (Romano and Wolf 2005).
-
-    ``shared`` gives for each difference the share of its variance that is the best row's own, and so common to all of them. The null
-    distribution of the largest statistic is simulated with fixed random numbers (one common factor; each statistic with its own degrees
-    of freedom, put on one scale by Wallace's transformation to normality). A difference without a variance is never called near.
-    """
-    out = np.zeros(len(differences), dtype=bool)
-    with_variance = [i for i, e in enumerate(differences) if e.variance is not None]
-    tested = []
-    for i in with_variance:
-        if differences[i].variance == 0:  # known exactly
-            out[i] = differences[i].difference == 0
-        else:
-            tested.append(i)
-    df = np.array([differences[i].df for i in tested])
-    t = np.array([abs(differences[i].difference) / (differences[i].se or 1.0) for i in tested])
-    # beyond 7 normal deviates (p < 1e-11) no board is large enough to keep a row, and step-down goes on without those it has told apart
-    open_ = _normal_scale(t, df) < 7
-    tested, df, t = [i for i, keep in zip(tested, open_, strict=True) if keep], df[open_], t[open_]
-    if not tested:
-        return out
-    load = np.sqrt(np.clip([shared[i] for i in tested], 0, 0.95))
-    rng = np.random.Generator(np.random.Philox(20200229))
-    z = load * rng.standard_normal((runs, 1)) + np.sqrt(1 - load**2) * rng.standard_normal((runs, len(tested)))
-    null = _normal_scale(np.abs(z) / np.sqrt(rng.chisquare(df, (runs, len(tested))) / df), df)
-    seen = _normal_scale(t, df)
-    order = np.argsort(seen)
-    largest = np.maximum.accumulate(null[:, order], axis=1)
-    p = (1 + (largest >= seen[order]).sum(0)) / (1 + runs)
-    p = np.maximum.accumulate(p[::-1])[::-1]  # step down: a row is told apart only when all that lie farther are
-    out[np.array(tested)[order]] = p > alpha
-    return out
-
-
-def _normal_scale(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Wallace's transformation of |t| to a standard normal deviate (Ann. Math. Stat. 30, 1959)."""
-    return np.sqrt(df * np.log1p(t * t / df)) * (8 * df + 1) / (8 * df + 3)
-
-
 # ---------------------------------------------------------------------- one row
 def components(cells: Cells) -> dict[str, float | None]:
     """Return the standard deviations of one row: between training seeds, draws, clusters, and the residual of the seeds x draws table.

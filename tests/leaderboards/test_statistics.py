@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from scorebench.leaderboards import student
+from scorebench.leaderboards.best import near_best
 from scorebench.leaderboards.statistics import (
     Cells,
     Estimate,
@@ -19,7 +20,6 @@ from scorebench.leaderboards.statistics import (
     components,
     fixed_set,
     margin_value,
-    near_best,
     population,
     smallest_detectable,
     too_few,
