@@ -25,7 +25,7 @@ class Denoiser(Method):
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: torch.nn.Module = network
 
     def denoise(self, request):  # type: ignore[no-untyped-def]
         return self.network(request.noisy)

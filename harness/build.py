@@ -89,7 +89,8 @@ class Builder:
         else:
             card = cards.get(ref.owner)
             make = lambda: construct(method_class(card), ref.hparams, roles, data_spec(task))  # noqa: E731
-        told = None if self.progress is None else (lambda k, n: self.progress and self.progress(str(ref), k, n))
+        tell = self.progress
+        told = None if tell is None else (lambda k, n: tell(str(ref), k, n))
         module, report = training.fit(make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told)
         weights.save(trained_state(module, roles), folder / "weights.safetensors")
         return vars(report) | {"threads": torch.get_num_threads()}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..baselines import card as cards
+from ..baselines import components
 from ..baselines.registry import method_class
 from ..configs.errors import RunError
 from ..leaderboards import record as records
@@ -46,6 +46,7 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
     for folder in context.include:
         cards.include(folder)
         tasks.include(folder.resolve())
+        components.include(folder)
     torch.set_num_threads(unit.threads)
     started = environment.now()
     task = tasks.get(unit.task)
@@ -58,7 +59,7 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
     budget = Budget(unit.budget, task.spec.budgets.get(unit.budget, {}).get("nfe"))
     outcome = evaluate(
         method, task, split=unit.split, seed=unit.seed, draw=unit.draw, budget=budget, batch_size=unit.batch_size, device=unit.device,
-        precision=unit.precision, ids=ids, keep=scoring.keeper(task, ids),
+        precision=unit.precision, ids=ids, keep=scoring.keeper(task, ids, context.keep_samples),
         progress=None if progress is None else (lambda k: progress(str(unit), k, len(ids))),
     )  # fmt: skip
     for role, module in roles.items():
@@ -81,7 +82,7 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
     )
     if oracles := scoring.oracles(outcome, task):
         record["oracles"] = oracles
-    arrays = scoring.arrays(outcome, task, unit.split, unit.draw)
+    arrays = scoring.arrays(outcome, task, unit.split, unit.draw, context.keep_samples)
     bounds = {n: m.bounds for n, m in task.metrics.items()}
     records.validate(record, arrays, bounds=bounds, expected_ids=ids)
     return record, arrays

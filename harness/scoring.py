@@ -62,7 +62,7 @@ def summarise(outcome: Outcome, task: Task, split: str) -> dict[str, dict[str, A
             values = outcome.per_sample[name]
             if np.isnan(values).any():
                 raise RunError(f"metric {name} is not a number on {int(np.isnan(values).sum())} of {len(values)} samples.", "not-finite")
-            entry = {"value": float(values.mean()), "n": len(values), "identity": metric.identity(), "level": "sample"}
+            entry: dict[str, Any] = {"value": float(values.mean()), "n": len(values), "identity": metric.identity(), "level": "sample"}
         else:
             features = outcome.features[name].astype(np.float64)
             reference, reference_hash = _reference(task.id, split, name)
@@ -83,8 +83,10 @@ def summarise(outcome: Outcome, task: Task, split: str) -> dict[str, dict[str, A
     return out
 
 
-def keeper(task: Task, ids: Sequence[str]) -> Callable[[str], bool]:
-    """Return which answers to hold during an evaluation; none when the dataset's licence shows no pixels."""
+def keeper(task: Task, ids: Sequence[str], everything: bool = False) -> Callable[[str], bool]:
+    """Return which answers to hold during an evaluation; none when the dataset's licence shows no pixels, unless ``everything`` is kept."""
+    if everything:
+        return lambda _: True
     if task.dataset.pixels == "never":
         return lambda _: False
     count = PREVIEWS.get(task.spec.ability)
@@ -115,14 +117,21 @@ def shown(outcome: Outcome, task: Task) -> dict[str, str]:
     return out
 
 
-def arrays(outcome: Outcome, task: Task, split: str, draw: int) -> dict[str, np.ndarray]:
-    """Return what is stored beside the record: ids, clusters, per-sample values, float16 features, previews."""
+def arrays(outcome: Outcome, task: Task, split: str, draw: int, everything: bool = False) -> dict[str, np.ndarray]:
+    """Return what is stored beside the record: ids, clusters, per-sample values, float16 features, previews.
+
+    ``everything`` (``--keep-samples``) adds every answer as ``sample/<id>``, for the user's own disk: licences that forbid showing pixels
+    still have no previews.
+    """
     out: dict[str, np.ndarray] = {"ids": np.array(outcome.ids), "clusters": np.array(outcome.clusters)}
     out |= {f"metric/{n}": v for n, v in outcome.per_sample.items()}
     out |= {f"features/{n}": v.astype(np.float16) for n, v in outcome.features.items()}
     out |= {f"diagnostic/{n}": v for n, v in outcome.diagnostics.items() if isinstance(v, np.ndarray)}
     out |= {f"offered/{n}": v for n, v in outcome.offered.items()}
-    why = {i: w for i, w in shown(outcome, task).items() if i in outcome.answers}
+    if everything:
+        out |= {f"sample/{i}": a for i, a in outcome.answers.items()}
+    visible = task.dataset.pixels != "never"
+    why = {i: w for i, w in shown(outcome, task).items() if i in outcome.answers and visible}
     for sample_id in why:
         out[f"preview/{sample_id}/answer"] = outcome.answers[sample_id]
         if task.spec.ability != "sample":
