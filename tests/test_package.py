@@ -128,6 +128,6 @@ def test_documents_name_only_what_exists(name: str) -> None:
         assert command in COMMANDS, f"{name}: scorebench {command}"
     for task in re.findall(r"-t '?([a-z]+/[a-z0-9*-]+)", text):
         assert match([task]), f"{name}: {task}"
-    for method in re.findall(r" -m ([a-z0-9-]+)", text):
+    for method in re.findall(r"(?<!python) -m ([a-z0-9-]+)", text):
         assert method in cards() or method.startswith("my-"), f"{name}: {method}"
     assert specs()
