@@ -19,6 +19,7 @@ from ..configs.errors import RequestError, RunError
 from ..configs.loader import HERE, home, read, write_atomic
 from . import weights
 from .claims import hold
+from .environment import environment_key
 from .unit import ArtifactRef
 
 if TYPE_CHECKING:
@@ -51,7 +52,17 @@ class Artifact:
 
     def entry(self) -> dict[str, Any]:
         """Return what a record says about the component."""
-        return {"key": self.ref.key, "sha256": self.sha256, "pinned": self.pinned, "seed": self.ref.seed, "owner": self.ref.owner}
+        entry = {"key": self.ref.key, "sha256": self.sha256, "pinned": self.pinned, "seed": self.ref.seed, "owner": self.ref.owner}
+        if self.meta.get("environment"):
+            entry["trained_in"] = environment_key(self.meta["environment"])
+        if self.stale:
+            entry["stale"] = True
+        return entry
+
+    @property
+    def stale(self) -> bool:
+        """Whether shipped weights were trained by other code than would train them now: they are still what the record's sha256 says."""
+        return self.pinned and self.meta.get("code") not in ("", None, self.ref.key)
 
 
 def folder_of(ref: ArtifactRef) -> Path:

@@ -19,7 +19,7 @@ from ..configs.errors import RunError
 from ..configs.loader import load_object
 from ..tasks import registry as tasks
 from ..tasks.base import Task
-from . import artifacts, training, weights
+from . import artifacts, environment, training, weights
 from .artifacts import Artifact
 from .unit import ArtifactRef, Unit
 
@@ -93,7 +93,7 @@ class Builder:
         told = None if tell is None else (lambda k, n: tell(str(ref), k, n))
         module, report = training.fit(make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told)
         weights.save(trained_state(module, roles), folder / "weights.safetensors")
-        return vars(report) | {"threads": torch.get_num_threads()}
+        return vars(report) | {"threads": torch.get_num_threads(), "environment": environment.environment()}
 
     # ------------------------------------------------------------------ components and methods
     def component(self, ref: ArtifactRef) -> nn.Module:

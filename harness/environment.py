@@ -19,7 +19,7 @@ from .identity import content_id
 
 LIBRARIES = (
     "torch", "torchvision", "numpy", "scipy", "lightning", "deepinv", "diffusers",
-    "scikit-image", "scikit-learn", "torchmetrics", "pyroomacoustics", "pystoi", "lpips", "clean-fid", "pillow",
+    "scikit-image", "scikit-learn", "torchmetrics", "pyroomacoustics", "pystoi", "pesq", "lpips", "clean-fid", "pillow",
 )  # fmt: skip
 """Libraries that compute numbers: those of the design, and those that methods, metrics and embedded data call directly."""
 

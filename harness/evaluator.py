@@ -120,7 +120,8 @@ class Evaluator(lightning.LightningModule):
             answer = self.task.ask(self.method, request, observations)
         if counter is not None:
             self.flops_per_sample = counter.total / len(ids)
-        with torch.no_grad():
+        # a precision belongs to the method: metrics keep theirs, whatever Lightning's autocast says
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast(self.device.type, enabled=False):
             self._score(observations, self.task.accept(answer, request, observations))
             self._take_notes(observations, request)
         if self.budget.nfe is not None and self.counter.forward > self.budget.nfe * len(self.seen):

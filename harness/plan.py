@@ -175,8 +175,8 @@ class Planner:
         for budget in self._budgets(task, card, cls, budgets):
             fixed = {
                 "task": f"{task_id}@{task.version}", "data": self._fingerprint(task.spec.dataset), "split": self.split,
-                "budget": {"name": budget, **task.spec.budgets[budget]}, "method": card.id, "variant": str(variant), "hparams": ids,
-                "limit": self.limit,
+                "budget": {"name": budget, **task.spec.budgets[budget]}, "method": card.id, "target": card.target, "uses": dict(card.uses),
+                "variant": str(variant), "hparams": ids, "limit": self.limit,
             }  # fmt: skip
             cell = _Cell(fixed, code, hparams, roles, Series(fixed, ("artifacts", "seed", "draw")), cls.exclusive)
             for seed in (0,) if card.stochastic == "none" else dict.fromkeys(seeds):
@@ -286,7 +286,7 @@ class Planner:
         if where not in self._training:
             returns, options = task.spec.returns, task.spec.options
             shape = {"kind": returns["kind"], "shape": returns.get("shape"), "ability": task.spec.ability, "family": task.family}
-            shape |= {k: options[k] for k in ("channels", "classes", "sample_rate", "size", "crop") if k in options}
+            shape |= {k: options[k] for k in ("channels", "classes", "sample_rate", "size", "crop", "entry") if k in options}
             self._training[where] = {"data": task.training_key(trains_on), "builds": shape}
         return self._training[where]
 
@@ -317,6 +317,9 @@ class Planner:
         if task_id not in self._protocols:
             spec = tasks.get_spec(task_id)
             measured = {n: {k: v for k, v in o.items() if k != "margin"} for n, o in spec.metrics.items()}
+            # weights of a metric that arrive, or change, must run a unit again: its record would lack the value, or hold an old one
+            made = tasks.get(task_id).metrics
+            measured = {n: [o, made[n].identity() if made[n].unavailable() is None else "unavailable"] for n, o in measured.items()}
             self._protocols[task_id] = content_id(
                 spec.dataset, spec.options, spec.splits, spec.observe, spec.ability, spec.gives, spec.returns, spec.train, measured
             )

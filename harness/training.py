@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..baselines.method import Method
 from ..configs.errors import RequestError, RunError
 from ..tasks.base import Task
+from ..tasks.training_data import NOMINAL_LENGTH
 from . import cost
 
 
@@ -35,7 +36,10 @@ class Report:
 
 
 class IndexOrder(Sampler[int]):
-    """Item numbers in training order: 0, 1, 2, ... for made-on-the-fly sets, keyed permutations of a finite set otherwise."""
+    """Item numbers in training order: 0, 1, 2, ... for made-on-the-fly sets, keyed permutations of a finite set otherwise.
+
+    Made-on-the-fly sets have the nominal length `NOMINAL_LENGTH`, and their items are random already.
+    """
 
     def __init__(self, size: int, total: int, seed: int) -> None:
         self.size, self.total, self.seed = size, total, seed
@@ -44,8 +48,8 @@ class IndexOrder(Sampler[int]):
         return self.total
 
     def __iter__(self) -> Iterator[int]:
-        if self.size >= self.total:
-            yield from range(self.total)
+        if self.size >= NOMINAL_LENGTH:
+            yield from (i % self.size for i in range(self.total))
             return
         done = epoch = 0
         while done < self.total:

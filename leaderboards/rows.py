@@ -102,7 +102,8 @@ def agree(
     What counts as "the same" is the locked hash; else what the reference row saw; else the do-nothing row; else most of the records.
     """
     whole = [r for r in records if not r["partial"]]
-    lead = sorted(whole, key=lambda r: (r["variant"] != meta.get("reference"), r["variant"] != meta.get("do_nothing")))
+    newest = sorted(whole, key=lambda r: r.get("written") or "", reverse=True)  # a protocol that was mended replaces the old one
+    lead = sorted(newest, key=lambda r: (r["variant"] != meta.get("reference"), r["variant"] != meta.get("do_nothing")))
     expected = dict(hashes)
     for draw in {r["draw"] for r in whole} - set(expected):
         known = [r for r in lead if r["draw"] == draw]

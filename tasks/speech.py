@@ -6,6 +6,7 @@ What ``observe`` (and the ``train`` block, which has the same fields) may say is
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,7 +101,10 @@ class SpeechTask(Task):
             return str(rng.choice(noises)), float(rng.uniform(levels["from"], levels["to"]))
         n = len(self.ids(split))
         turn = int(self.keyed(split, "", draw, "conditions").permutation(n)[position])
-        return noises[turn % len(noises)], float(levels[(turn + turn // len(noises)) % len(levels)])
+        many = len(noises)
+        # a diagonal walk over (noise, level) meets every pair when the step is prime to the number of levels; else row by row
+        step = turn + turn // many if math.gcd(many + 1, len(levels)) == 1 else turn // many
+        return noises[turn % many], float(levels[step % len(levels)])
 
     # ------------------------------------------------------------------ training
     def training_set(self, trains_on: str, seed: int) -> TorchDataset:

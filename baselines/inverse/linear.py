@@ -18,11 +18,11 @@ def signal_shape(physics: LinearPhysics, y: torch.Tensor) -> tuple[int, ...]:
     return tuple(physics.A_adjoint(y[:1]).shape[1:])
 
 
-def square_norm(physics: LinearPhysics, shape: tuple[int, ...], steps: int = 60) -> float:
+def square_norm(physics: LinearPhysics, shape: tuple[int, ...], steps: int = 60, device: torch.device | str = "cpu") -> float:
     """Return ||A||^2, the largest eigenvalue of A^T A, by power iteration from a fixed vector (and 1 % more, since it comes from below)."""
     n = int(torch.Size(shape).numel())
     # a constant, which is what blur and projections pass best, plus something irregular, which is orthogonal to nothing
-    v = 1 + torch.sin(torch.arange(n, dtype=torch.float32) ** 2 * 0.7).reshape(1, *shape)
+    v = 1 + torch.sin(torch.arange(n, dtype=torch.float32, device=device) ** 2 * 0.7).reshape(1, *shape)
     value = torch.tensor(1.0)
     for _ in range(steps):
         v = v / v.norm()

@@ -53,7 +53,7 @@ class TVFista(Method):
         physics, y = request.physics, request.y
         box = request.returns.range
         x = self.project(first_guess(physics, y), box)
-        lipschitz = square_norm(physics, tuple(x.shape[1:]))
+        lipschitz = square_norm(physics, tuple(x.shape[1:]), device=x.device)
         lam = self.strength * float(request.noise_level) * lipschitz**0.5
         u, t, dual = x, 1.0, torch.zeros_like(gradient(x))
         ax = au = physics.A(x)  # carried along: A is linear, so one application per iteration is enough

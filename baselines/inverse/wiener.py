@@ -29,11 +29,12 @@ class Wiener(Method):
 
     def reconstruct(self, request: Request) -> torch.Tensor:
         physics, y = request.physics, request.y
-        mean, covariance = self.moments()
+        mean, covariance = (m.to(y.device) for m in self.moments())
         shape = signal_shape(physics, y)
-        basis = torch.eye(len(mean)).reshape(-1, *shape)
+        basis = torch.eye(len(mean), device=y.device).reshape(-1, *shape)
         a = physics.A(basis).flatten(1).T.double()  # columns are A e_i
         cross = covariance @ a.T
-        gain = torch.linalg.solve(a @ cross + float(request.noise_level) ** 2 * torch.eye(len(a), dtype=torch.float64), cross.T).T
+        noise = float(request.noise_level) ** 2 * torch.eye(len(a), dtype=torch.float64, device=y.device)
+        gain = torch.linalg.solve(a @ cross + noise, cross.T).T
         x = mean + (y.flatten(1).double() - a @ mean) @ gain.T
         return x.reshape(-1, *shape).float()

@@ -14,7 +14,7 @@ from ...configs.errors import RequestError
 from ..config import EXECUTORS
 from .common import F, defaults, hint, include_option, parse_duration, store_option
 
-PRECISIONS = ("32", "64", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 
 
 def parse_value(text: str) -> Any:

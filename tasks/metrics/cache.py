@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +37,18 @@ class Rows:
             yield np.asarray(self.array[start : start + BLOCK])
 
 
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Return what else decides a row: the code that resizes and embeds, and torch's version."""
+    import torch
+
+    here = Path(__file__).parent
+    digest = hashlib.sha256(torch.__version__.encode())
+    for name in ("cache.py", "extractors.py", "resize.py"):
+        digest.update((here / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def embed(network: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[Mapping[str, torch.Tensor]]) -> Rows:
     """Return the rows of a set, in memory."""
     hashed = Hashed(batches)
@@ -53,6 +67,7 @@ def rows(
     Written beside the final name and renamed, so a crash leaves no half file, and two processes at once write the same. Where the home
     cannot be written, the rows stay in memory.
     """
+    extractor = f"{extractor}|{_code()}"
     name = hashlib.sha256(json.dumps([extractor, key]).encode()).hexdigest()[:40]
     file, facts = (home() / "features" / f"{name}.{kind}" for kind in ("f32", "json"))
     with suppress(OSError, ValueError, KeyError):  # absent or torn: embed again

@@ -79,3 +79,20 @@ def test_peak_memory_sees_a_large_array() -> None:
     big = torch.ones(64 * 2**20 // 4)
     assert memory.read() - before > 50
     del big
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_backward_pass_costs_two_forward_passes(groups: int, transposed: bool) -> None:
+    """torch's own formula counts the weight gradient of a grouped convolution ``groups`` times too many."""
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    net = kind(8, 8, 2 if transposed else 3, stride=2 if transposed else 1, groups=groups)
+    x = torch.ones(2, 8, 12, 12, requires_grad=True)
+    with cost.FlopCount() as forward:
+        out = net(x)
+    with cost.FlopCount() as backward:
+        out.sum().backward()
+    assert backward.total == 2 * forward.total > 0
+    with cost.FlopCount() as weights_only:
+        net(x.detach()).sum().backward()
+    assert weights_only.total == 2 * forward.total
