@@ -232,3 +232,31 @@ def test_many_units_are_planned_quickly() -> None:
     after = os.times()
     assert len(units) == 2500 * len(registry.get_spec(POINTS).budgets)
     assert after.user - before.user < 5.0
+
+
+@pytest.mark.parametrize("change", [{"target": ".baselines.generation.ddpm:DDPM"}, {"uses": {"external_weights": ["somewhere"]}}])
+def test_another_class_or_other_facts_are_another_unit(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
+    """A card pointed at another class of the same arguments must not be taken for done; nor may a corrected track stay on old records."""
+    from scorebench.baselines import card as cards
+
+    (before, *_) = plan([POINTS], ["ddim[eta=1]"])
+    known = dict(cards.cards())
+    edited = replace(known["ddim"], presets={"eta=1": {"set": {}}}, **change)
+    same = replace(known["ddim"], presets={"eta=1": {"set": {}}})
+    ids = []
+    for card in (same, edited):
+        monkeypatch.setattr(cards, "cards", lambda card=card: {**known, "ddim": card})
+        ids.append(plan([POINTS], ["ddim[eta=1]"])[0])
+    assert ids[0].spec_id != ids[1].spec_id and ids[0].unit_id != ids[1].unit_id and before.spec_id
+
+
+def test_a_metric_that_becomes_available_runs_the_unit_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scorebench.tasks.metrics.base import Unavailable
+    from scorebench.tasks.metrics.classify import Accuracy
+
+    with_it = one()
+    monkeypatch.setattr(Accuracy, "unavailable", lambda self: Unavailable("not here", "get it"))
+    assert one().unit_id != with_it.unit_id and one().spec_id == with_it.spec_id
+    monkeypatch.undo()
+    monkeypatch.setattr(Accuracy, "identity", lambda self: "accuracy|another protocol")
+    assert one().unit_id != with_it.unit_id

@@ -54,6 +54,13 @@ def test_a_budget_too_small_for_one_step_is_refused() -> None:
 @settings(max_examples=50, deadline=None)
 def test_index_order(size: int, total: int, seed: int) -> None:
     order = list(IndexOrder(size, total, seed))
-    assert len(order) == total and order == list(IndexOrder(size, total, seed))
+    assert len(order) == len(list(IndexOrder(size, total, seed))) == total and order == list(IndexOrder(size, total, seed))
+    assert len(set(order)) == min(size, total)
     for start in range(0, total - size + 1, size):
         assert sorted(order[start : start + size]) == list(range(size))
+
+
+def test_a_finite_set_is_shuffled_even_when_the_budget_buys_less_than_one_pass() -> None:
+    orders = [list(IndexOrder(1000, 50, seed)) for seed in (0, 1)]
+    assert orders[0] != orders[1] and max(orders[0]) > 500
+    assert list(IndexOrder(1_000_000, 5, 7)) == [0, 1, 2, 3, 4]  # made on the fly: item i is random already

@@ -297,3 +297,17 @@ def test_other_sample_orders_are_aligned(tmp_path, make):
     assert compare(board_of(mixed, make), "a", "b")[0].data() == want.data()
     across = compare(build(make.META, gather([only_a, elsewhere], reference=False)), "a", "b")[0]  # one row from each of two stores
     assert across.data() == want.data()
+
+
+def test_a_mended_protocol_replaces_the_old_one(tmp_path, make):
+    """Records of a metric's new identity, written later, lead the board; those of the old one are refused, whatever their order."""
+    store = Store(tmp_path)
+    for identity in ("psnr|old", "psnr|new"):
+        for variant, level in (("dncnn", 29.0), ("nlm", 27.0)):
+            record, samples = make.unit(variant, 0, 0, level, suffix=identity[-3:])
+            record["metrics"]["psnr"]["identity"] = identity
+            record["spec_id"] += identity
+            store.append(record, samples)
+    board = build(make.META, gather([tmp_path], reference=False))
+    assert {r.variant: r.group.first["metrics"]["psnr"]["identity"] for r in board.rows} == {"dncnn": "psnr|new", "nlm": "psnr|new"}
+    assert len(board.refused) == 2

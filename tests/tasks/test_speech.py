@@ -255,3 +255,13 @@ def test_recorded_pairs_are_handed_over_as_they_are() -> None:
         o, sample = t.observe("test", sample_id), t.dataset.sample("test", sample_id)
         assert np.array_equal(o.given["noisy"].numpy(), sample["noisy"]) and np.array_equal(o.target["clean"].numpy(), sample["audio"])
         assert o.hash() == t.observe("test", sample_id, 1).hash(), "nothing is drawn"
+
+
+@pytest.mark.parametrize(("noises", "levels"), [(1, 2), (2, 3), (5, 3), (6, 3), (3, 1), (1, 4)])
+def test_every_pair_of_noise_and_level_is_met(monkeypatch, noises, levels):
+    task = registry.get("speech/speech-noise")
+    names, snr = [f"n{i}" for i in range(noises)], list(range(levels))
+    monkeypatch.setattr(task, "how", {**task.how, "noises": names, "snr": snr})
+    monkeypatch.setattr(task, "ids", lambda split="test": [str(i) for i in range(noises * levels)])
+    met = {task.condition("test", i, 0) for i in range(noises * levels)}
+    assert met == {(n, float(v)) for n in names for v in snr}
