@@ -13,24 +13,31 @@ from ...configs.errors import RequestError
 from .common import include_folders, include_option
 
 
+MEETINGS = re.compile(r"\b(CVPR|ICCV|ECCV|ICLR|ICML|NeurIPS|NIPS|ICASSP|Interspeech|AAAI|WASPAA)\b|Conference|Workshop|Proc")
+
+
 def bibtex(key: str, paper: Mapping[str, Any]) -> str:
     """Return the BibTeX entry of a card's ``paper``; its own ``bibtex`` field where it has one."""
     if paper.get("bibtex"):
         return str(paper["bibtex"]).strip()
     arxiv, venue = paper.get("arxiv"), paper.get("venue")
-    authors = paper.get("authors", "")
+    authors = paper.get("authors", [])
+    if isinstance(authors, str):  # cards write "First Last, First Last"; BibTeX wants "and" between names
+        authors = authors.split(" and ") if " and " in authors else authors.split(", ")
+    meeting = bool(venue) and bool(MEETINGS.search(str(venue)))
     fields = {
         "title": "{" + str(paper["title"]) + "}",
-        "author": " and ".join(authors) if isinstance(authors, list) else str(authors),
+        "author": " and ".join(authors),
         "year": paper.get("year"),
-        "journal": venue or (f"arXiv preprint arXiv:{arxiv}" if arxiv else None),
+        "booktitle" if meeting else "journal": venue or (f"arXiv preprint arXiv:{arxiv}" if arxiv else None),
         "eprint": arxiv,
         "archiveprefix": "arXiv" if arxiv else None,
         "doi": paper.get("doi"),
         "url": paper.get("url"),
     }
     body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
-    return f"@{'article' if venue or arxiv else 'misc'}{{{re.sub(r'[^A-Za-z0-9:-]', '', key)},\n{body}\n}}"
+    kind = "inproceedings" if meeting else "article" if venue or arxiv else "misc"
+    return f"@{kind}{{{re.sub(r'[^A-Za-z0-9:-]', '', key)},\n{body}\n}}"
 
 
 def entries() -> Iterator[tuple[str, str]]:

@@ -111,6 +111,8 @@ def test_a_board_refuses_records_of_other_observations_than_the_locked_ones(pack
 
 def test_cite() -> None:
     text = good("cite", "dncnn")
+    assert "author = {Kai Zhang and Wangmeng Zuo and " in text and "@article{dncnn2017" in text
+    assert "@inproceedings{nlm2005" in good("cite", "nlm") and "booktitle = {CVPR}" in good("cite", "nlm")
     assert text.startswith("@article{dncnn2017,") and "arXiv" in text and "{Beyond a Gaussian Denoiser" in text
     assert "@misc{psnr," in good("cite", "psnr", "speech") and "espeakng" in good("cite", "speech")
     assert good("cite").count("@") > 10
