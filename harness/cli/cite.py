@@ -12,8 +12,7 @@ import click
 from ...configs.errors import RequestError
 from .common import include_folders, include_option
 
-
-MEETINGS = re.compile(r"\b(CVPR|ICCV|ECCV|ICLR|ICML|NeurIPS|NIPS|ICASSP|Interspeech|AAAI|WASPAA)\b|Conference|Workshop|Proc")
+MEETINGS = re.compile(r"\b(CVPR|ICCV|ECCV|ICLR|ICML|NeurIPS|NIPS|ICASSP|Interspeech|AAAI|WASPAA)\b|Conference|Workshop|Proceedings|Proc\.")
 
 
 def bibtex(key: str, paper: Mapping[str, Any]) -> str:
