@@ -58,12 +58,12 @@ def test_the_noisy_input_does_not_enter_super_resolution():
     assert [card.answers(t, "restore") for t in IDS] == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize(("task", "gain"), [("restoration/photos-jpeg10", 0.05), ("restoration/pages-enhance", 3.0)])
+@pytest.mark.parametrize(("task", "gain"), [("restoration/photos-deblur", 0.3), ("restoration/pages-enhance", 3.0)])
 def test_a_short_training_beats_doing_nothing(task, gain):
     channels = int(registry.get_spec(task).options["channels"])
     method, report = fit(
         lambda: NAFNetMethod(DataSpec("image", channels), width=8, encoder=(1, 1), middle=1, decoder=(1, 1)),
-        registry.get(task), "paired", gflops=60, seed=0,
+        registry.get(task), "paired", gflops=20, seed=0,
     )  # fmt: skip
     assert report.steps > 20
     assert psnr(method, task) > psnr(Bicubic(), task) + gain
