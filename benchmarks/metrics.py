@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def paired() -> Iterator[Row]:
         clean = torch.rand(4, c, h, w, generator=g)
         answer = (clean + 0.1 * torch.randn(clean.shape, generator=g)).clamp(0, 1)
         target, shape = {"clean": clean}, f"4 x {c} x {h} x {w}"
-        options = {"channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+        options: dict[str, Any] = {"channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
         pairs = list(zip(clean, answer, strict=True))
         psnr, ssim, ms = make("psnr"), make("ssim"), make("ms-ssim")
 
@@ -131,18 +132,18 @@ def paired() -> Iterator[Row]:
         def ours(metric: Any, answer: torch.Tensor = answer, target: dict = target) -> np.ndarray:
             return metric.per_sample(answer, target).numpy()
 
-        yield f"PSNR, {shape}", "scikit-image", lambda m=psnr, o=ours: o(m), lambda e=each: e(peak_signal_noise_ratio, data_range=1), 5
-        yield f"SSIM, {shape}", "scikit-image", lambda m=ssim, o=ours: o(m), lambda e=each, k=options: e(structural_similarity, **k), 3
+        yield f"PSNR, {shape}", "scikit-image", partial(ours, psnr), partial(each, peak_signal_noise_ratio, data_range=1), 5
+        yield f"SSIM, {shape}", "scikit-image", partial(ours, ssim), partial(each, structural_similarity, **options), 3
         doubles = (answer.double(), clean.double())
 
-        def theirs(fn: Callable[..., torch.Tensor], doubles: tuple = doubles) -> np.ndarray:
+        def theirs(fn: Callable[..., Any], doubles: tuple = doubles) -> np.ndarray:
             return np.asarray(fn(*doubles, data_range=1.0, reduction="none"))
 
         # torchmetrics takes borders in, so its values are not these; its time is what is compared
         single = structural_similarity_index_measure
-        yield f"SSIM, {shape}", "torchmetrics, float64", lambda m=ssim, o=ours: o(m), lambda t=theirs, f=single: t(f), 1
+        yield f"SSIM, {shape}", "torchmetrics, float64", partial(ours, ssim), partial(theirs, single), 1
         multi = multiscale_structural_similarity_index_measure
-        yield f"MS-SSIM, {shape}", "torchmetrics, float64", lambda m=ms, o=ours: o(m), lambda t=theirs, f=multi: t(f), 1
+        yield f"MS-SSIM, {shape}", "torchmetrics, float64", partial(ours, ms), partial(theirs, multi), 1
 
 
 def perceptual() -> Iterator[Row]:

@@ -319,9 +319,10 @@ class Planner:
             measured = {n: {k: v for k, v in o.items() if k != "margin"} for n, o in spec.metrics.items()}
             # weights of a metric that arrive, or change, must run a unit again: its record would lack the value, or hold an old one
             made = tasks.get(task_id).metrics
-            measured = {n: [o, made[n].identity() if made[n].unavailable() is None else "unavailable"] for n, o in measured.items()}
+            now = {n: m.identity() if m.unavailable() is None else "unavailable" for n, m in made.items()}
             self._protocols[task_id] = content_id(
-                spec.dataset, spec.options, spec.splits, spec.observe, spec.ability, spec.gives, spec.returns, spec.train, measured
+                spec.dataset, spec.options, spec.splits, spec.observe, spec.ability, spec.gives, spec.returns, spec.train,
+                {n: [o, now[n]] for n, o in measured.items()},
             )
         return self._protocols[task_id]
 
