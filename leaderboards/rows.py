@@ -145,7 +145,9 @@ def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None
             own = any(r["source"] == "run" for r in members)
             groups.append(((not stale, own, max(r.get("written", "") for r in members)), stale, members))
         ((_, own, _), stale, members), *rest = sorted(groups, key=lambda g: g[0], reverse=True)
-        units = {(r["seed"], r["draw"]): r for r in sorted(members, key=lambda r: r.get("written", ""), reverse=True)}
+        # the last one stays: of equal units the user's own (it has pictures, the accepted one has none), else the first that was written
+        by_age = sorted(members, key=lambda r: r.get("written", ""), reverse=True)
+        units = {(r["seed"], r["draw"]): r for r in sorted(by_age, key=lambda r: r["source"] == "run")}
         first = members[0]
         out.append(
             Group(

@@ -311,3 +311,17 @@ def test_a_mended_protocol_replaces_the_old_one(tmp_path, make):
     board = build(make.META, gather([tmp_path], reference=False))
     assert {r.variant: r.group.first["metrics"]["psnr"]["identity"] for r in board.rows} == {"dncnn": "psnr|new", "nlm": "psnr|new"}
     assert len(board.refused) == 2
+
+
+def test_of_equal_units_the_users_own_is_shown_with_its_pictures(tmp_path, store, make):
+    from scorebench.leaderboards.gallery import gallery
+
+    gathered = gather([store], reference=False)
+    accept(gathered, gathered.records(), tmp_path / "reference")
+    mine = Store(tmp_path / "mine")
+    for variant, level in (("dncnn", 29.2), ("noisy-input", 20.2)):
+        mine.append(*make.unit(variant, 0, 0, level, stochastic="fit" if variant == "dncnn" else "none", suffix="-mine"))
+    board = build(make.META, gather([mine], folder=tmp_path / "reference"))
+    row = next(r for r in board.rows if r.variant == "dncnn")
+    assert len(row.group.units) == 9 and row.group.units[0, 0]["source"] == "run" and row.group.units[1, 0]["source"] == "reference"
+    assert any(f.title == "dncnn" for strip in gallery(board).strips for f in strip.figures)
