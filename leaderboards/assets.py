@@ -11,8 +11,8 @@ STYLE = """
 html { scroll-behavior:smooth; scroll-padding-top:4rem; }
 body { margin:0; background:var(--bg); color:var(--ink);
   font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
-main { max-width:1240px; margin:0 auto; padding:0 1.5rem 5rem; }
-header { max-width:1240px; margin:0 auto; padding:3.2rem 1.5rem 1.2rem; }
+main { max-width:1400px; margin:0 auto; padding:0 1.5rem 5rem; }
+header { max-width:1400px; margin:0 auto; padding:3.2rem 1.5rem 1.2rem; }
 h1 { font-size:2.1rem; font-weight:650; letter-spacing:-.02em; margin:0 0 .3rem; }
 h2 { font-size:1.35rem; font-weight:640; letter-spacing:-.01em; margin:3.4rem 0 .2rem; text-transform:capitalize; }
 h3 { font-size:1.05rem; font-weight:620; margin:0; }
@@ -23,7 +23,7 @@ a { color:var(--accent); }
 code { font:.86em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace; }
 nav { position:sticky; top:0; z-index:5; background:color-mix(in srgb, var(--bg) 88%, transparent); backdrop-filter:blur(10px);
   border-bottom:1px solid var(--line); }
-nav div { max-width:1240px; margin:0 auto; padding:.55rem 1.5rem; display:flex; gap:.35rem; flex-wrap:wrap; align-items:center; }
+nav div { max-width:1400px; margin:0 auto; padding:.55rem 1.5rem; display:flex; gap:.35rem; flex-wrap:wrap; align-items:center; }
 nav a { text-decoration:none; color:var(--soft); padding:.22rem .7rem; border-radius:99px; font-size:.88rem; text-transform:capitalize; }
 nav a:hover, nav a:focus-visible { background:var(--tint); color:var(--accent); }
 button { font:inherit; color:inherit; background:none; border:0; cursor:pointer; padding:0; }
@@ -86,7 +86,7 @@ audio { width:272px; height:32px; margin-top:.35rem; }
 .label img { width:56px; height:56px; }
 .right span { color:var(--good); }
 .wrong span { color:var(--bad); }
-footer { max-width:1240px; margin:0 auto; padding:1rem 1.5rem 4rem; color:var(--soft); font-size:.84rem; border-top:1px solid var(--line); }
+footer { max-width:1400px; margin:0 auto; padding:1rem 1.5rem 4rem; color:var(--soft); font-size:.84rem; border-top:1px solid var(--line); }
 @media print { nav { display:none; } section.task { break-inside:avoid; } }
 """
 
