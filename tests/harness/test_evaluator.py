@@ -12,7 +12,7 @@ import torch
 import torch.multiprocessing as mp
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy import ToyNet, ToyTask, Twice
+from toy import ToyNet, ToyTask, Twice, rank_of_two
 
 from scorebench.configs.errors import RunError
 from scorebench.harness.evaluator import evaluate
@@ -121,19 +121,12 @@ def test_diagnostics_and_intermediates_are_scored_by_the_harness() -> None:
     assert out.diagnostics["residual"].shape == (21,) and out.diagnostics["rate"] == 0.5
 
 
-def _rank(rank: int, file: str, out: Any) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    outcome = evaluate(build(), ToyTask(), batch_size=4)
-    out[rank] = (outcome.ids, outcome.per_sample["psnr"], outcome.cost["nfe"])
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_processes_count_21_samples_not_22(tmp_path: Path) -> None:
     context = mp.get_context("spawn")
     with context.Manager() as manager:
         out = manager.dict()
-        processes = [context.Process(target=_rank, args=(r, str(tmp_path / "sync"), out)) for r in (0, 1)]
+        processes = [context.Process(target=rank_of_two, args=(r, str(tmp_path / "sync"), out)) for r in (0, 1)]
         for p in processes:
             p.start()
         for p in processes:

@@ -95,3 +95,14 @@ class Twice(ToyNet):
         x = request.noisy
         both = self.network(torch.cat([x, x + 0.01 * request.rng.at("z").normal(x.shape[1:])]))
         return x - both.chunk(2)[1]
+
+
+def rank_of_two(rank: int, file: str, out: Any) -> None:
+    """One of two processes that share an evaluation (here, not in the test: a spawned process cannot import tests by name)."""
+    from scorebench.harness.evaluator import evaluate
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    outcome = evaluate(ToyNet(), ToyTask(), batch_size=4)
+    out[rank] = (outcome.ids, outcome.per_sample["psnr"], outcome.cost["nfe"])
+    torch.distributed.destroy_process_group()
