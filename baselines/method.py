@@ -9,16 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import lightning
 import torch
 from torch import nn
 
 from ..tasks.requests import Request
-
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,11 @@ class Method(lightning.LightningModule):
             if callable(counted):
                 yield from counted()
 
-    def learn(self, data: Dataset) -> None:
-        """Fit in closed form from a map-style dataset of training items. Override instead of `training_step`; store results in buffers."""
+    def learn(self, data: Any) -> None:
+        """Fit in closed form, or search, from a map-style dataset of training items (None where the card says ``trains_on: none``).
+
+        Override instead of `training_step`; store results in buffers. Network rows evaluated here are counted and recorded.
+        """
         raise AssertionError("learn() is called only where it is overridden")
 
     def diagnose(self, name: str, value: float | torch.Tensor) -> None:

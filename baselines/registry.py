@@ -25,7 +25,7 @@ def method_class(card: Card) -> type[Method]:
 def hyper_parameters(card: Card, cls: type[Method], preset: str, task_id: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """Resolve every hyper-parameter: the constructor's defaults, the preset's, then ``overrides``; unknown names are refused."""
     signature = inspect.signature(cls.__init__)
-    roles = {*card.needs, "data", "self"}
+    roles = {*card.needs, "data", "budget", "self"}
     accepted = {
         n: p.default for n, p in signature.parameters.items()
         if n not in roles and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)

@@ -19,6 +19,7 @@ from ..configs.errors import RunError
 from ..configs.loader import load_object
 from ..tasks import registry as tasks
 from ..tasks.base import Task
+from ..tasks.requests import Budget
 from . import artifacts, environment, training, weights
 from .artifacts import Artifact
 from .unit import ArtifactRef, Unit
@@ -88,7 +89,8 @@ class Builder:
             make = lambda: construct(load_object(component.target, component.folder), ref.hparams, roles, data_spec(task))  # noqa: E731
         else:
             card = cards.get(ref.owner)
-            make = lambda: construct(method_class(card), ref.hparams, roles, data_spec(task))  # noqa: E731
+            budget = budget_of(task, ref.budget)
+            make = lambda: construct(method_class(card), ref.hparams, roles, data_spec(task), budget)  # noqa: E731
         tell = self.progress
         told = None if tell is None else (lambda k, n: tell(str(ref), k, n))
         module, report = training.fit(make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told)
@@ -116,7 +118,7 @@ class Builder:
         fit = unit.component("fit")
         roles = self.roles(unit.artifacts)
         torch.manual_seed(unit.seed)
-        module = construct(cls, unit.hparams, roles, data_spec(task))
+        module = construct(cls, unit.hparams, roles, data_spec(task), budget_of(task, unit.budget))
         if fit is not None:
             state = self.artifact(fit).state()
             own = trained_state(module, roles)
@@ -136,9 +138,19 @@ def trained_state(module: nn.Module, roles: Mapping[str, nn.Module]) -> dict[str
     return {k: v for k, v in state.items() if not k.startswith(prefixes)} if prefixes else dict(state)
 
 
-def construct(cls: type[Any], hparams: Mapping[str, Any], roles: Mapping[str, nn.Module], data: DataSpec | None) -> Any:
-    """Call a constructor with its hyper-parameters, its roles, and ``data`` if it has such a parameter."""
+def budget_of(task: Task, name: str | None) -> Budget:
+    """Return the task's budget of that name (None: what a fit shared by all budgets is handed, no bound)."""
+    return Budget() if name is None else Budget(name, task.spec.budgets.get(name, {}).get("nfe"))
+
+
+def construct(
+    cls: type[Any], hparams: Mapping[str, Any], roles: Mapping[str, nn.Module], data: DataSpec | None, budget: Budget | None = None
+) -> Any:
+    """Call a constructor with its hyper-parameters, its roles, and ``data`` and ``budget`` if it has such parameters."""
     extra: dict[str, Any] = dict(roles)
-    if "data" in inspect.signature(cls.__init__).parameters:
+    parameters = inspect.signature(cls.__init__).parameters
+    if "data" in parameters:
         extra["data"] = data if data is not None else DataSpec()
+    if "budget" in parameters:
+        extra["budget"] = budget if budget is not None else Budget()
     return cls(**hparams, **extra)

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def plan(
     precision: str = "32",
     threads: int = 1,
     pins: bool = True,
+    prior_seeds: Sequence[int] = (),
     skipped: list[Skipped] | None = None,
 ) -> list[Unit]:
     """Expand tasks x budgets x variants x seeds x draws into units, in that order, each once.
@@ -59,11 +61,15 @@ def plan(
     ``tasks_`` are ids, families or globs; ``overrides`` (``--set``) are added to every variant. ``budgets`` None (or ``default`` where a task
     has no track of that name) means: every track of the task for methods that use one, the smallest for the others, whose record enters
     every larger track. A variant whose card says ``stochastic: none`` is run with seed 0 alone, whichever seeds are asked for.
+    ``prior_seeds``: other trainings of the trained components a method is handed, besides its own seeds (none: as declared). An override with
+    the name of a role names the component that fills it (``--set prior=ID``).
 
     RequestError for an unknown name, a bad value, or a method that cannot answer a task; with a list ``skipped`` such cells, and those whose
     data are missing, are put there instead.
     """
     _check(seeds=seeds, draws=draws, limit=limit, batch_size=batch_size, threads=threads)
+    if prior_seeds:
+        _check(seeds=prior_seeds, draws=(0,), limit=None, batch_size=None, threads=1)
     for folder in cards.included():
         components.include(folder)
     planner = Planner(split, limit, batch_size, device, precision, threads, pins)
@@ -77,7 +83,7 @@ def plan(
         for task_id in tasks.match(list(tasks_)):
             for variant in chosen:
                 try:
-                    for unit in planner.cell(task_id, variant, budgets, seeds, draws):
+                    for unit in planner.cell(task_id, variant, budgets, seeds, draws, prior_seeds):
                         units.setdefault(unit.unit_id, unit)
                 except (CannotAnswer, DataMissing) as e:
                     if skipped is None:
@@ -140,7 +146,7 @@ class Planner:
         self._codes: dict[Any, str] = {}
         self._fingerprints: dict[str, str] = {}
         self._training: dict[tuple[str, str], dict[str, Any]] = {}
-        self._priors: dict[str, ArtifactRef] = {}
+        self._priors: dict[tuple[str, int | None], ArtifactRef] = {}
         self._protocols: dict[str, str] = {}
 
     def save(self) -> None:
@@ -151,7 +157,13 @@ class Planner:
 
     # ------------------------------------------------------------------ one cell
     def cell(
-        self, task_id: str, variant: Variant, budgets: Sequence[str] | None, seeds: Sequence[int], draws: Sequence[int]
+        self,
+        task_id: str,
+        variant: Variant,
+        budgets: Sequence[str] | None,
+        seeds: Sequence[int],
+        draws: Sequence[int],
+        prior_seeds: Sequence[int] = (),
     ) -> Iterable[Unit]:
         """Yield the units of one task and variant."""
         task = tasks.get(task_id)
@@ -166,13 +178,18 @@ class Planner:
             )
             raise CannotAnswer(f"Method {card.id!r} cannot answer task {task_id}: {why}.")
         cls = method_class(card)
-        hparams, ids = resolve_files(hyper_parameters(card, cls, variant.preset, task_id, dict(variant.overrides)), self._files)
-        roles = tuple(self._role(role, need, task, card) for role, need in card.needs.items())
-        fits = card.trains_on != "none" and card.fit_per != "sample"
-        if fits and task.spec.train is None:
+        named = {k: v for k, v in variant.overrides if k in card.needs}
+        settings = {k: v for k, v in variant.overrides if k not in named}
+        hparams, ids = resolve_files(hyper_parameters(card, cls, variant.preset, task_id, settings), self._files)
+        needs = {role: _named(role, named[role]) if role in named else need for role, need in card.needs.items()}
+        fits = card.fit_per != "sample" and (card.trains_on != "none" or card.fit_per is not None)
+        if card.trains_on != "none" and fits and task.spec.train is None:
             raise CannotAnswer(f"Method {card.id!r} learns from training data, and task {task_id} offers none.")
-        code = self._unit_code(task, card, cls, roles)
-        for budget in self._budgets(task, card, cls, budgets):
+        declared = tuple(self._role(role, need, task, card, None) for role, need in needs.items())
+        trainings: Sequence[int | None] = tuple(dict.fromkeys(prior_seeds)) if any(r.trained for r in declared) else ()
+        code = self._unit_code(task, card, cls, declared)
+        for budget, training in product(self._budgets(task, card, cls, budgets), trainings or (None,)):
+            roles = declared if training is None else tuple(self._role(r, need, task, card, training) for r, need in needs.items())
             fixed = {
                 "task": f"{task_id}@{task.version}", "data": self._fingerprint(task.spec.dataset), "split": self.split,
                 "budget": {"name": budget, **task.spec.budgets[budget]}, "method": card.id, "target": card.target, "uses": dict(card.uses),
@@ -188,9 +205,9 @@ class Planner:
     def _units(
         self, task_id: str, variant: Variant, budget: str, seed: int, draws: Sequence[int], cell: _Cell, used: tuple[ArtifactRef, ...]
     ) -> Iterable[Unit]:
-        # a fit differs between seeds, and the seeds of one row share its code: so the fit's weights are in the unit's id alone
-        code = content_id(cell.code, {a.role: self.weights_id(a) for a in used if a.role != "fit"})
-        fitted = [self.weights_id(a) for a in used if a.role == "fit"]
+        # weights differ between seeds, and the seeds of one row share its code: so weights are in the unit's id alone
+        code = content_id(cell.code, {})
+        fitted = [self.weights_id(a) for a in sorted(used, key=lambda a: a.role)]
         recipes = {a.role: a.recipe for a in used}
         for draw in dict.fromkeys(draws):
             spec = {**cell.fixed, "artifacts": recipes, "seed": seed, "draw": draw}
@@ -219,22 +236,23 @@ class Planner:
         return [min(known, key=lambda b: known[b].get("nfe") or float("inf"))]
 
     # ------------------------------------------------------------------ components
-    def _role(self, role: str, need: Mapping[str, Any] | str, task: Task, card: Card) -> ArtifactRef:
+    def _role(self, role: str, need: Mapping[str, Any] | str, task: Task, card: Card, seed: int | None) -> ArtifactRef:
         prior = components.resolve(role, need, task.spec, card.id)
-        if prior not in self._priors:
-            self._priors[prior] = self._prior(prior)
-        ref = self._priors[prior]
+        if (prior, seed) not in self._priors:
+            self._priors[prior, seed] = self._prior(prior, seed)
+        ref = self._priors[prior, seed]
         return ArtifactRef(**{**{f: getattr(ref, f) for f in ref.__dataclass_fields__}, "role": role})
 
-    def _prior(self, prior_id: str) -> ArtifactRef:
+    def _prior(self, prior_id: str, seed: int | None) -> ArtifactRef:
         p = components.get(prior_id)
+        seed = p.seed if seed is None or p.kind != "trained" else seed
         run, ids = resolve_files(dict(p.hparams), self._files)
         recipe: dict[str, Any] = {"kind": p.kind, "target": p.target, "hparams": ids, "form": p.form, "cond": p.cond}
         roots = [_module(p.target, p.folder), *HARNESS]
         if p.kind == "trained":
             assert p.task is not None
             trained_on = tasks.get(p.task)
-            recipe |= {"training": self._training_key(trained_on, p.trains_on), "gflops": p.gflops, "seed": p.seed}
+            recipe |= {"training": self._training_key(trained_on, p.trains_on), "gflops": p.gflops, "seed": seed}
             roots += [type(trained_on).__module__, type(datasets.get(p.data)).__module__]
         elif p.kind == "exact":
             recipe["data"] = self._fingerprint(p.data)
@@ -243,7 +261,7 @@ class Planner:
         key = content_id(recipe_id, self._code(tuple(roots), (p.folder,) if p.folder else (), None))
         kind: Any = "prior" if p.kind == "trained" else p.kind
         return ArtifactRef(
-            role="prior", kind=kind, owner=p.id, key=key, recipe=recipe_id, task=p.task, trains_on=p.trains_on, hparams=run, seed=p.seed,
+            role="prior", kind=kind, owner=p.id, key=key, recipe=recipe_id, task=p.task, trains_on=p.trains_on, hparams=run, seed=seed,
             gflops=float(p.gflops),
         )  # fmt: skip
 
@@ -325,6 +343,12 @@ class Planner:
                 {n: [o, now[n]] for n, o in measured.items()},
             )
         return self._protocols[task_id]
+
+
+def _named(role: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, str):
+        raise RequestError(f"--set {role}={value!r}: {role} is a component; give the id of one (`scorebench list priors`).")
+    return {"id": value}
 
 
 def _module(target: str, folder: Path | None = None) -> str:

@@ -15,9 +15,8 @@ from ..configs.errors import RunError
 from ..leaderboards import record as records
 from ..leaderboards import tracks
 from ..tasks import registry as tasks
-from ..tasks.requests import Budget
 from . import environment, scoring
-from .build import Builder, fingerprint
+from .build import Builder, budget_of, fingerprint
 from .evaluator import evaluate
 from .unit import RunContext, Unit
 
@@ -56,10 +55,9 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
     method, roles = builder.method(unit, card, cls)
     before = {role: fingerprint(module) for role, module in roles.items()}
     ids = task.ids(unit.split)[: unit.limit]
-    budget = Budget(unit.budget, task.spec.budgets.get(unit.budget, {}).get("nfe"))
     outcome = evaluate(
-        method, task, split=unit.split, seed=unit.seed, draw=unit.draw, budget=budget, batch_size=unit.batch_size, device=unit.device,
-        precision=unit.precision, ids=ids, keep=scoring.keeper(task, ids, context.keep_samples),
+        method, task, split=unit.split, seed=unit.seed, draw=unit.draw, budget=budget_of(task, unit.budget),
+        batch_size=unit.batch_size, device=unit.device, precision=unit.precision, ids=ids, keep=scoring.keeper(task, ids, context.keep_samples),
         progress=None if progress is None else (lambda k: progress(str(unit), k, len(ids))),
     )  # fmt: skip
     for role, module in roles.items():
@@ -67,7 +65,7 @@ def run_unit(unit: Unit, context: RunContext, progress: Progress | None = None) 
             raise RunError(f"{card.id} changed the weights of its role {role!r}; a method that changes a component takes clone() of it.")
     fit = unit.component("fit")
     trained = builder.used[fit.key].meta if fit is not None else {}
-    cost = outcome.cost | {k: trained.get(k) for k in ("train_s", "train_samples", "train_gflops")}
+    cost = outcome.cost | {k: trained.get(k) for k in ("train_s", "train_samples", "train_gflops", "train_nfe")}
     cost |= {"threads": unit.threads, "workers": context.workers, "exclusive": context.exclusive or context.workers == 1}
     if fit is not None and not cost["params"]:
         cost["params"] = trained.get("params", 0)

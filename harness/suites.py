@@ -42,6 +42,7 @@ CELL: dict[str, Field] = {
     "variants": Field((list,), required=True, check=_texts, meaning="method or method[preset]; '*' is every method that can answer"),
     "seeds": Field((list,), check=_integers),
     "draws": Field((list,), check=_integers),
+    "prior_seeds": Field((list,), default=[], check=lambda v: _integers(v) if v else None, meaning="other trainings of trained priors"),
     "budgets": Field((list,), default=[], check=lambda v: _texts(v) if v else None, meaning="budgets of the tasks; none: each method's own"),
 }
 
@@ -55,6 +56,7 @@ class Cell:
     seeds: tuple[int, ...] = (0,)
     draws: tuple[int, ...] = (0,)
     budgets: tuple[str, ...] = ()
+    prior_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,5 +130,5 @@ def parse(doc: Document) -> Suite:
         except RequestError as e:
             raise doc.error(str(e), ("cells", i)) from None
         seeds, draws = c["seeds"] or d["seeds"], c["draws"] or d["draws"]
-        cells.append(Cell(tasks, tuple(c["variants"]), tuple(seeds), tuple(draws), tuple(c["budgets"])))
+        cells.append(Cell(tasks, tuple(c["variants"]), tuple(seeds), tuple(draws), tuple(c["budgets"]), tuple(c["prior_seeds"])))
     return Suite(d["id"], d["title"], tuple(cells), d["notes"], doc.path)

@@ -25,13 +25,15 @@ from . import cost
 
 @dataclass
 class Report:
-    """What a fit took: seconds, training samples, GFLOPs (forward and backward), steps, the loss curve (step, loss)."""
+    """What a fit took: seconds, training samples, GFLOPs (forward and backward), steps, the loss curve (step, loss); ``train_nfe`` is how many
+    rows a method's `learn` had the networks of its roles evaluate (a search costs, too)."""
 
     train_s: float = 0.0
     train_samples: int = 0
     train_gflops: float = 0.0
     steps: int = 0
     params: int = 0
+    train_nfe: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)
 
 
@@ -109,13 +111,17 @@ def fit(
     """
     lightning.seed_everything(seed, verbose=False)
     module = build()
-    items: Any = task.training_set(trains_on, seed) if data is None else data
+    items: Any = data if data is not None or trains_on == "none" else task.training_set(trains_on, seed)
     start = time.perf_counter()
     if isinstance(module, Method) and type(module).learn is not Method.learn:
-        report = Report(train_samples=len(items))
-        module.learn(items)
+        report = Report(train_samples=0 if items is None else len(items))
+        with cost.RowCounter(module.networks()) as rows:
+            module.learn(items)
+        report.train_nfe = rows.forward
         report.train_s, report.params = time.perf_counter() - start, cost.parameters([module])
         return module.eval(), report
+    if items is None:
+        raise RequestError(f"{type(module).__name__} is fitted without data (trains_on: none), and has no learn(); declare what it trains on.")
     size = int(getattr(module, "train_batch_size", 32))
     first = next(iter(DataLoader(items, batch_size=size, sampler=IndexOrder(len(items), size, seed))))
     per_step = flops_per_step(module, first)

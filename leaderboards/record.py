@@ -31,7 +31,7 @@ LEVELS = ("sample", "set")
 SELECTIONS = ("last", "dev-noisy", "dev-clean", "test-clean")
 STOCHASTIC = ("none", "inference", "fit")
 COST = (
-    "nfe", "backward", "params", "flops_per_sample", "train_s", "train_samples", "train_gflops", "sample_s_median", "sample_s_p95",
+    "nfe", "backward", "params", "flops_per_sample", "train_s", "train_samples", "train_gflops", "train_nfe", "sample_s_median", "sample_s_p95",
     "peak_mb", "threads", "workers", "exclusive",
 )  # fmt: skip
 """Names of the cost fields: rows through the network and backward rows per sample, parameters, FLOPs, seconds, MB."""

@@ -56,8 +56,32 @@ class Group:
     @property
     def conditional_on(self) -> list[str]:
         """Return the roles whose one training the row's numbers are conditional on (priors, denoisers: not the row's own fit)."""
-        roles = self.first["artifacts"].items()
-        return sorted(role for role, a in roles if role != "fit" and isinstance(a, Mapping) and a.get("seed") is not None)
+        return [] if self.trainings > 1 else [role for role, _ in _training(self.first)]
+
+    @property
+    def trainings(self) -> int:
+        """Return how many trainings of its roles (priors, denoisers) the row's units stand on."""
+        return len({_training(r) for r in self.units.values()})
+
+
+def _training(record: Record) -> tuple[tuple[str, int], ...]:
+    """Return which training of each trained role a record stands on."""
+    roles = record["artifacts"].items()
+    return tuple(sorted((k, a["seed"]) for k, a in roles if k != "fit" and isinstance(a, Mapping) and a.get("seed") is not None))
+
+
+def _units(members: Sequence[Record]) -> tuple[dict[tuple[int, int], Record], bool]:
+    """Return a row's units by (seed, draw), the last of equal ones; and whether several trainings of a prior stand behind it.
+
+    Where they do, the first axis is the training of the prior and the second everything else: a prior's training is drawn once for all
+    samples and seeds, as a method's own is.
+    """
+    trainings = sorted({_training(r) for r in members})
+    if len(trainings) < 2:
+        return {(r["seed"], r["draw"]): r for r in members}, False
+    places = {t: t[0][1] if len(t) == 1 else k for k, t in enumerate(trainings)}
+    inner = {sd: k for k, sd in enumerate(sorted({(r["seed"], r["draw"]) for r in members}))}
+    return {(places[_training(r)], inner[r["seed"], r["draw"]]): r for r in members}, True
 
 
 def eligible(
@@ -135,7 +159,8 @@ def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None
     rows: dict[tuple[Any, ...], dict[tuple[Any, ...], list[Record]]] = {}
     for r in records:
         # seeds and draws share all of this; whatever differs here makes another row
-        version = (json.dumps(r["hparams"], sort_keys=True), r["data_fingerprint"], r["code"], r["environment_key"], r["budget"])
+        owners = tuple(sorted((k, a.get("owner")) for k, a in r["artifacts"].items() if k != "fit" and isinstance(a, Mapping)))
+        version = (json.dumps(r["hparams"], sort_keys=True), r["data_fingerprint"], r["code"], r["environment_key"], r["budget"], owners)
         rows.setdefault((r["variant"], r["partial"], r["selection"]), {}).setdefault(version, []).append(r)
     out = []
     for (variant, partial, selection), versions in rows.items():
@@ -147,7 +172,7 @@ def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None
         ((_, own, _), stale, members), *rest = sorted(groups, key=lambda g: g[0], reverse=True)
         # the last one stays: of equal units the user's own (it has pictures, the accepted one has none), else the first that was written
         by_age = sorted(members, key=lambda r: r.get("written", ""), reverse=True)
-        units = {(r["seed"], r["draw"]): r for r in sorted(by_age, key=lambda r: r["source"] == "run")}
+        units, several = _units(sorted(by_age, key=lambda r: r["source"] == "run"))
         first = members[0]
         out.append(
             Group(
@@ -155,7 +180,7 @@ def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None
                 first["method"],
                 dict(sorted(units.items())),
                 track=first.get("track") or tracks.track_of(first["facts"]),
-                stochastic=first.get("stochastic", "fit"),
+                stochastic="fit" if several else first.get("stochastic", "fit"),
                 selection=selection,
                 partial=partial,
                 stale=stale,

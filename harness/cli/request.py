@@ -146,7 +146,7 @@ def check_device(device: str) -> str:
     return device
 
 
-RESERVED = ("task", "method", "seed", "draw", "budget", "split", "limit")
+RESERVED = ("task", "method", "seed", "draw", "prior_seed", "budget", "split", "limit")
 """Bare ``key=value`` words with these keys are the options of that name, so that a sweep can vary them; others are settings of the method."""
 
 
@@ -162,6 +162,7 @@ class Asked:
     split: str
     limit: int | None
     overrides: dict[str, Any]
+    prior_seeds: tuple[int, ...] = ()
 
 
 def asked(
@@ -175,6 +176,7 @@ def asked(
     split: str | None,
     limit: int | None,
     settings: Sequence[str],
+    prior_seeds: Iterable[Sequence[int]] = (),
 ) -> Asked:
     """Merge options with bare ``key=value`` words; RequestError for a word that is neither, and for a setting given twice."""
     overrides: dict[str, Any] = {}
@@ -185,7 +187,7 @@ def asked(
             more[key] += value if isinstance(value, list) else [value]
         elif overrides.setdefault(key, value) != value:
             raise RequestError(f"Setting {key!r} is given twice, as {overrides[key]!r} and {value!r}; each can have one value.")
-    numbers = {key: flat(Integers().convert(str(v), None, None) for v in more[key]) for key in ("seed", "draw", "limit")}
+    numbers = {key: flat(Integers().convert(str(v), None, None) for v in more[key]) for key in ("seed", "draw", "prior_seed", "limit")}
     splits = list(dict.fromkeys([*([split] if split else []), *map(str, more["split"])])) or ["test"]
     limits = ([limit] if limit else []) + numbers["limit"]
     if len(splits) > 1 or len(limits) > 1:
@@ -198,6 +200,7 @@ def asked(
         tasks=(*tasks, *map(str, more["task"])), methods=(*methods, *map(str, more["method"])),
         seeds=tuple(flat([*seeds, numbers["seed"]])) or (0,), draws=tuple(flat([*draws, numbers["draw"]])) or (0,),
         budgets=(*budgets, *map(str, more["budget"])), split=splits[0], limit=limits[0] if limits else None, overrides=overrides,
+        prior_seeds=tuple(flat([*prior_seeds, numbers["prior_seed"]])),
     )  # fmt: skip
     for what, option, values in (("task", "-t", out.tasks), ("method", "-m", out.methods)):
         if not values:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--method", "methods", multiple=True, metavar="VARIANT", help="method or method[preset]; repeatable.")
 @click.option("-s", "--seed", "seeds", multiple=True, type=Integers(), metavar="SEED", help="3, 0,2,5 or 0-4 (default: 0).")
 @click.option("--draw", "draws", multiple=True, type=Integers(), metavar="N", help="Which noise draws, likewise (default: 0).")
+@click.option("--prior-seed", "prior_seeds", multiple=True, type=Integers(), metavar="S", help="Other trainings of a trained prior, likewise.")
 @click.option("--budget", "budgets", multiple=True, metavar="B", help="A budget of the task, or all.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter, its value in YAML; repeatable.")
 @click.option("--split", type=click.Choice(("test", "dev")), help="Which samples (default: test).")
@@ -33,17 +34,18 @@ if TYPE_CHECKING:
 @how_options
 @json_option
 def run(
-    words: tuple[str, ...], tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, draws: tuple, budgets: tuple[str, ...],
-    settings: tuple[str, ...], split: str | None, limit: int | None, no_pins: bool, keep_samples: bool, store: Path | None,
-    include: tuple[Path, ...], profile: str | None, as_json: bool, **execution: Any,
+    words: tuple[str, ...], tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, draws: tuple, prior_seeds: tuple,
+    budgets: tuple[str, ...], settings: tuple[str, ...], split: str | None, limit: int | None, no_pins: bool, keep_samples: bool,
+    store: Path | None, include: tuple[Path, ...], profile: str | None, as_json: bool, **execution: Any,
 ) -> int:  # fmt: skip
     """Run variants on tasks, record the results and show the boards.
 
     What is recorded already is skipped; Ctrl-C is safe, and the same command resumes.
     """
     request = asked(
-        words, tasks=tasks, methods=methods, seeds=seeds, draws=draws, budgets=budgets, split=split, limit=limit, settings=settings
-    )
+        words, tasks=tasks, methods=methods, seeds=seeds, draws=draws, budgets=budgets, split=split, limit=limit, settings=settings,
+        prior_seeds=prior_seeds,
+    )  # fmt: skip
     resolved = how(profile, **execution)
     folders = plugin_folders(include)
     reporter = Reporter(to_stderr=as_json)
@@ -79,7 +81,7 @@ def planned(request: Asked, **how: Any) -> tuple[list[Unit], list[Skipped]]:
     skipped: list[Skipped] = []
     units = plan(
         list(request.tasks), list(request.methods), seeds=request.seeds, draws=request.draws, budgets=request.budgets or None,
-        split=request.split, overrides=request.overrides, limit=request.limit, skipped=skipped, **how,
+        split=request.split, overrides=request.overrides, limit=request.limit, prior_seeds=request.prior_seeds, skipped=skipped, **how,
     )  # fmt: skip
     methods = {u.variant.method + (f"[{u.variant.preset}]" if u.variant.preset != "default" else "") for u in units}
     for text in request.methods:

@@ -27,7 +27,8 @@ def planned(suite: Suite, resolved: How, pins: bool) -> tuple[list[Unit], list[S
     skipped: list[Skipped] = []
     for cell in suite.cells:
         found = plan(
-            cell.tasks, suites.expand(cell), seeds=cell.seeds, draws=cell.draws, budgets=cell.budgets or None, pins=pins, skipped=skipped,
+            cell.tasks, suites.expand(cell), seeds=cell.seeds, draws=cell.draws, budgets=cell.budgets or None, pins=pins,
+            prior_seeds=cell.prior_seeds, skipped=skipped,
             batch_size=resolved.batch_size, device=resolved.device, precision=resolved.precision,
         )  # fmt: skip
         units.update({u.unit_id: u for u in found if u.unit_id not in units})

@@ -52,9 +52,8 @@ def test_units_are_the_product_and_ids_are_unique() -> None:
 def test_ids_are_what_the_spec_says() -> None:
     for unit in plan([POINTS, TASK], ["ddim", "moment-gaussian", "trouble", "plain-cnn"], seeds=[3], skipped=[]):
         assert unit.spec_id == content_id(unit.spec)
-        fit = unit.component("fit")
-        pin = artifacts.pin_of(fit) if fit is not None else None
-        weights = [] if fit is None else [f"pinned {pin['sha256']}" if pin else fit.key]
+        used = sorted(unit.artifacts, key=lambda a: a.role)
+        weights = [f"pinned {pin['sha256']}" if (pin := artifacts.pin_of(a)) else a.key for a in used]
         assert unit.unit_id == content_id(unit.spec_id, unit.code, *weights)
         assert unit.spec["task"] == f"{unit.task}@{registry.get_spec(unit.task).version}"
         assert unit.spec["data"] == registry.get(unit.task).dataset.fingerprint()
@@ -260,3 +259,23 @@ def test_a_metric_that_becomes_available_runs_the_unit_again(monkeypatch: pytest
     monkeypatch.undo()
     monkeypatch.setattr(Accuracy, "identity", lambda self: "accuracy|another protocol")
     assert one().unit_id != with_it.unit_id
+
+
+DIGITS = "generation/digits"
+
+
+def test_other_trainings_of_a_prior_are_units_of_one_row() -> None:
+    units = plan([DIGITS], ["ddim"], budgets=["nfe5"], seeds=[0, 1], prior_seeds=[0, 2])
+    assert [(u.seed, u.artifacts[0].seed) for u in units] == [(0, 0), (1, 0), (0, 2), (1, 2)]
+    assert len({u.unit_id for u in units}) == 4 and len({u.code for u in units}) == 1 and {str(u.variant) for u in units} == {"ddim"}
+    assert units[0].unit_id == plan([DIGITS], ["ddim"], budgets=["nfe5"])[0].unit_id
+    assert len(plan([POINTS], ["ddim"], budgets=["nfe5"], prior_seeds=[0, 1, 2])) == 1, "an exact prior has no training to repeat"
+
+
+def test_a_role_is_filled_by_name() -> None:
+    (unit,) = plan([DIGITS], ["ddim"], budgets=["nfe5"], overrides={"prior": "digits"})
+    assert unit.artifacts[0].owner == "digits" and str(unit.variant) == "ddim[prior=digits]"
+    with pytest.raises(RequestError, match="list priors"):
+        plan([DIGITS], ["ddim"], overrides={"prior": 3})
+    with pytest.raises(RequestError, match="Unknown prior"):
+        plan([DIGITS], ["ddim"], overrides={"prior": "digit"})

@@ -325,3 +325,21 @@ def test_of_equal_units_the_users_own_is_shown_with_its_pictures(tmp_path, store
     row = next(r for r in board.rows if r.variant == "dncnn")
     assert len(row.group.units) == 9 and row.group.units[0, 0]["source"] == "run" and row.group.units[1, 0]["source"] == "reference"
     assert any(f.title == "dncnn" for strip in gallery(board).strips for f in strip.figures)
+
+
+def test_trainings_of_a_prior_are_the_first_axis_of_a_row() -> None:
+    from scorebench.leaderboards.rows import group_rows
+
+    def one(seed: int, training: int) -> dict[str, object]:
+        prior = {"owner": "digits", "seed": training, "sha256": f"{training}", "key": "k", "pinned": True}
+        return {
+            "variant": "ddim", "method": "ddim", "partial": False, "selection": "last", "hparams": {}, "data_fingerprint": "f", "code": "c",
+            "environment_key": "e", "budget": "nfe10", "source": "run", "written": "", "artifacts": {"prior": prior}, "seed": seed, "draw": 0,
+            "track": "supervised", "stochastic": "inference", "cost": {}, "metrics": {},
+        }  # fmt: skip
+
+    (single,) = group_rows([one(s, 0) for s in range(3)])
+    assert sorted(single.units) == [(0, 0), (1, 0), (2, 0)] and single.stochastic == "inference" and single.conditional_on == ["prior"]
+    (row,) = group_rows([one(s, p) for s in range(2) for p in range(3)])
+    assert sorted(row.units) == [(p, k) for p in range(3) for k in range(2)]
+    assert row.stochastic == "fit" and row.trainings == 3 and row.conditional_on == []
