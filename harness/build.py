@@ -25,6 +25,8 @@ from .artifacts import Artifact
 from .unit import ArtifactRef, Unit
 
 Progress = Callable[[str, int, int], None]
+Watch = Callable[[ArtifactRef, Task], Mapping[str, Any]]
+"""What watches the training of a component: the ``logger`` and ``callbacks`` that `training.fit` hands to Lightning."""
 
 
 def data_spec(task: Task) -> DataSpec:
@@ -69,8 +71,10 @@ def fingerprint(module: nn.Module) -> int:
 class Builder:
     """Builds components and methods for units, training what is missing; remembers the last ones, since units share them."""
 
-    def __init__(self, pins: bool = True, progress: Progress | None = None, say: Callable[[str], None] | None = None) -> None:
-        self.pins, self.progress, self.say = pins, progress, say
+    def __init__(
+        self, pins: bool = True, progress: Progress | None = None, say: Callable[[str], None] | None = None, watch: Watch | None = None
+    ) -> None:
+        self.pins, self.progress, self.say, self.watch = pins, progress, say, watch
         self.used: dict[str, Artifact] = {}
 
     # ------------------------------------------------------------------ artifacts
@@ -93,7 +97,8 @@ class Builder:
             make = lambda: construct(method_class(card), ref.hparams, roles, data_spec(task), budget)  # noqa: E731
         tell = self.progress
         told = None if tell is None else (lambda k, n: tell(str(ref), k, n))
-        module, report = training.fit(make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told)
+        watched = {} if self.watch is None else self.watch(ref, task)
+        module, report = training.fit(make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told, **watched)
         weights.save(trained_state(module, roles), folder / "weights.safetensors")
         return vars(report) | {"threads": torch.get_num_threads(), "environment": environment.environment()}
 

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,11 +103,13 @@ def fit(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     data: Dataset | None = None,
+    logger: Any = False,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> tuple[Any, Report]:
     """Build a module under ``seed`` and fit it to the task's training data with a budget of ``gflops``.
 
-    ``trains_on`` decides what the items hold. Returns the fitted module in eval mode and the report. RunError (not-finite) when training
-    diverges; RequestError when the budget does not buy a single step.
+    ``trains_on`` decides what the items hold. Returns the fitted module in eval mode and the report. ``logger`` and ``callbacks`` are
+    Lightning's, and may only watch. RunError (not-finite) when training diverges; RequestError when the budget does not buy a single step.
     """
     lightning.seed_everything(seed, verbose=False)
     module = build()
@@ -143,13 +145,13 @@ def fit(
             max_epochs=-1,
             accelerator="gpu" if device.startswith("cuda") else "cpu",
             devices=1,
-            logger=False,
+            logger=logger,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             gradient_clip_val=getattr(module, "gradient_clip", None),
             plugins=[LightningEnvironment()],
-            callbacks=[_Watch(report, steps, progress)],
+            callbacks=[_Watch(report, steps, progress), *callbacks],
         )
         try:
             trainer.fit(module, loader)
