@@ -17,6 +17,7 @@ from scorebench.configs.loader import load_object
 from scorebench.harness.build import construct, data_spec
 from scorebench.harness.evaluator import evaluate
 from scorebench.tasks import registry
+from scorebench.tasks.base import Task
 from scorebench.tasks.requests import Budget
 
 METHODS = sorted(cards.cards())
@@ -41,6 +42,12 @@ def smallest(method_id: str) -> list[str]:
 CASES = [(m, t) for m in METHODS for t in smallest(m)]
 
 
+def smallest_budget(task: Task) -> Budget:
+    """Return the first budget a task declares, unbounded where it names no number of evaluations."""
+    name, limits = next(iter(task.spec.budgets.items()))
+    return Budget(name, limits.get("nfe"))
+
+
 def build(method_id: str, task_id: str) -> Method:
     """Build a method with untrained weights: shapes and independence of batches hold before training too."""
     card = cards.get(method_id)
@@ -53,9 +60,9 @@ def build(method_id: str, task_id: str) -> Method:
         trained_on = registry.get(prior.task) if prior.task else task
         roles[role] = construct(load_object(prior.target, prior.folder), prior.hparams, {}, data_spec(trained_on)).eval().requires_grad_(False)
     hparams = hyper_parameters(card, cls, "default", task_id, {})
-    method = construct(cls, hparams, roles, data_spec(task))
+    method = construct(cls, hparams, roles, data_spec(task), smallest_budget(task))
     if cls.learn is not Method.learn:
-        method.learn(task.training_set(card.trains_on, 0))
+        method.learn(None if card.trains_on == "none" else task.training_set(card.trains_on, 0))
     return method.eval()
 
 
@@ -66,7 +73,8 @@ def test_card_is_true(method_id: str) -> None:
     assert card.id == card.path.stem, "a card's file is named after its id"
     assert answerable(method_id), "the method can answer no task"
     trainable = cls.training_step is not Method.training_step or cls.learn is not Method.learn
-    assert trainable == (card.trains_on != "none"), f"trains_on is {card.trains_on}, and the class {'can' if trainable else 'cannot'} be fitted"
+    fitted = card.trains_on != "none" or card.fit_per is not None  # a search needs no data
+    assert trainable == fitted, f"trains_on is {card.trains_on}, and the class {'can' if trainable else 'cannot'} be fitted"
     parameters = inspect.signature(cls.__init__).parameters
     assert set(card.needs) <= set(parameters), "every role is a constructor argument"
     assert set(card.at_inference) <= set(parameters), "at_inference names hyper-parameters"
@@ -80,9 +88,7 @@ def test_card_is_true(method_id: str) -> None:
 def test_answers(method_id: str, task_id: str) -> None:
     task = registry.get(task_id)
     method = build(method_id, task_id)
-    budgets = list(task.spec.budgets.items())
-    name, limits = budgets[0]
-    budget = Budget(name, limits.get("nfe"))
+    budget = smallest_budget(task)
     ids = task.ids("dev")[:SAMPLES]
 
     def run(batch_size: int) -> Any:
