@@ -41,9 +41,13 @@ class Moments:
 
     def add(self, rows: np.ndarray) -> Moments:
         """Take in feature rows (B, d); returns self."""
-        rows = check_rows(rows)
-        mean = rows.mean(0)
-        centred = rows - mean
+        rows = np.asarray(rows)
+        if rows.ndim != 2 or not len(rows):
+            rows = check_rows(rows)
+        mean = rows.mean(0, dtype=np.float64)
+        if not np.isfinite(mean).all():  # as it is not if any value is not; a look at each value costs more
+            check_rows(rows)
+        centred = np.subtract(rows, mean, dtype=np.float64)
         return self.merge(Moments(len(rows), mean, centred.T @ centred))
 
     def merge(self, other: Moments) -> Moments:

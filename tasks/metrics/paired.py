@@ -40,15 +40,16 @@ class PairedImage(Metric):
     def pairs(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield answer and clean image (C, H, W) in the channel and crop of the protocol, image by image, so that they stay in the cache.
 
-        The answer is a float64 copy that may be overwritten; the clean image keeps its precision where it is not converted.
+        Both keep their precision where they are not converted; metrics widen to float64 what they square or sum. Where nothing is cropped, NaN
+        and infinite values are found in the result (`finite`), which is quicker than looking for them first.
         """
         clean = target["clean"]
         if answer.shape != clean.shape:
             raise RunError(
                 f"metric {self.name} got an answer of shape {tuple(answer.shape)} for a target of {tuple(clean.shape)}.", "wrong-output"
             )
-        check(self.name, answer, rank=4)
-        check(self.name, clean, "target", rank=4)
+        check(self.name, answer, rank=4, finite=self.crop > 0)
+        check(self.name, clean, "target", rank=4, finite=self.crop > 0)
         if self.channel == "y" and answer.shape[1] != 3:
             raise RunError(f"metric {self.name} with channel y takes RGB images; these have {answer.shape[1]} channel(s).", "wrong-output")
         if min(answer.shape[-2:]) <= 2 * self.crop:
@@ -57,25 +58,41 @@ class PairedImage(Metric):
             )
         inside = slice(self.crop, -self.crop or None)
         for a, c in zip(answer, clean.to(answer.device), strict=True):
-            x, y = a.to(torch.float64, copy=True), c
+            x, y = a, c
             if self.quantise:
-                x = torch.round(x.clamp(0, 1) * 255) / 255
+                x = torch.round(x.double().clamp(0, 1) * 255) / 255
             if self.channel == "y":
-                x, y = luma(x), luma(y.double())
+                x, y = luma(x.double()), luma(y.double())
             yield x[:, inside, inside], y[:, inside, inside]
 
+    def finite(self, values: torch.Tensor, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return ``values`` when they are finite; RunError (not-finite) that says which input was not."""
+        if not torch.isfinite(values.sum()):
+            check(self.name, answer)
+            check(self.name, target["clean"], "target")
+        return values
+
+    def sums(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """Yield the sum of squared differences (float64), the clean image flattened (to be used at once), and the number of its values.
+
+        Two buffers serve all images: making a float64 copy of each would cost more than the arithmetic.
+        """
+        room: torch.Tensor | None = None
+        for x, y in self.pairs(answer, target):
+            if room is None:
+                room = torch.empty((2, *x.shape), dtype=torch.float64, device=x.device)
+            difference, clean = room
+            clean.copy_(y)
+            difference.copy_(x).sub_(clean)
+            d, c = difference.reshape(-1), clean.reshape(-1)
+            yield torch.dot(d, d), c, d.numel()
+
     def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return torch.stack([self.one(x, y) for x, y in self.pairs(answer, target)])
+        return self.finite(torch.stack([self.one(x, y) for x, y in self.pairs(answer, target)]), answer, target)
 
     def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the value of one image, a float64 scalar; x (C, H, W) float64, which may be overwritten, and y (C, H, W)."""
+        """Return the value of one image, a float64 scalar; answer x and clean image y, both (C, H, W)."""
         raise AssertionError("abstract")
-
-
-def squared_error(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return the sum of squared differences, overwriting ``x``: a third array of this size costs more than the arithmetic."""
-    d = x.sub_(y).reshape(-1)
-    return torch.dot(d, d)
 
 
 class MSE(PairedImage):
@@ -88,8 +105,8 @@ class MSE(PairedImage):
     protocol = """Mean over pixels and channels of (answer - clean)^2, images in [0, 1], float64, one value per image; the value of a set
         is the mean over its images."""
 
-    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return squared_error(x, y) / x.numel()
+    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return self.finite(torch.stack([error / n for error, _, n in self.sums(answer, target)]), answer, target)
 
 
 class PSNR(MSE):
@@ -106,8 +123,8 @@ class PSNR(MSE):
         Identical images count 100 dB."""
     paper = "Huynh-Thu and Ghanbari, Scope of validity of PSNR in image/video quality assessment, Electronics Letters 44(13), 2008."
 
-    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return -10 * torch.log10(super().one(x, y).clamp(min=1e-10))
+    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return -10 * torch.log10(super().per_sample(answer, target).clamp(min=1e-10))
 
 
 class NMSE(PairedImage):
@@ -121,9 +138,8 @@ class NMSE(PairedImage):
         value is their mean. (fastMRI's NMSE is this per volume.) Undefined, and refused, where the clean image is zero everywhere."""
     paper = "Zbontar et al., fastMRI: An Open Dataset and Benchmarks for Accelerated MRI, arXiv:1811.08839, 2018, section 5.2."
 
-    def one(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        clean = y.double().reshape(-1)
-        energy = torch.dot(clean, clean)
-        if energy == 0:
+    def per_sample(self, answer: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        sums = [(error, torch.dot(clean, clean)) for error, clean, _ in self.sums(answer, target)]
+        if any(energy == 0 for _, energy in sums):
             raise RunError("metric nmse got a clean image that is zero everywhere, for which it is not defined.", "wrong-output")
-        return squared_error(x, y) / energy
+        return self.finite(torch.stack([error / energy for error, energy in sums]), answer, target)

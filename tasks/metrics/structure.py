@@ -66,7 +66,7 @@ class SSIM(PairedImage):
             raise RunError(f"metric ssim needs images of at least {WINDOW} x {WINDOW} pixels; these are {tuple(x.shape[-2:])}.", "wrong-output")
         taps = gaussian_taps()
         # plane by plane: the filtered maps then stay in the cache
-        return torch.stack([similarity(a, b, taps)[0] for a, b in zip(x, y.double(), strict=True)]).mean()
+        return torch.stack([similarity(a, b, taps)[0] for a, b in zip(x.double(), y.double(), strict=True)]).mean()
 
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -93,7 +93,7 @@ class MSSSIM(PairedImage):
         least = WINDOW * 2 ** (len(BETAS) - 1)
         if min(x.shape[-2:]) < least:
             raise RunError(f"metric ms-ssim needs images of at least {least} pixels a side; these are {tuple(x.shape[-2:])}.", "wrong-output")
-        return torch.stack([_over_scales(a, b) for a, b in zip(x, y.double(), strict=True)]).mean()
+        return torch.stack([_over_scales(a, b) for a, b in zip(x.double(), y.double(), strict=True)]).mean()
 
 
 def _over_scales(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
