@@ -12,7 +12,7 @@ import click
 
 from ...configs.errors import RequestError, nearest, unknown
 from ..suites import Suite
-from .common import emit_json, hint, include_folders, include_option, json_option
+from .common import emit_json, hint, include_folders, include_option, json_option, store_path
 from .listing import declared
 
 Lines = list[tuple[str, str]]
@@ -85,12 +85,31 @@ def _method(text: str) -> tuple[Lines, dict[str, Any]]:
         ("stochastic", {"none": "no: one seed is run", "inference": "at inference", "fit": "in its fit"}[c.stochastic]),
         *((f"[{name}]", _preset(p or {})) for name, p in c.presets.items()),
         ("published", words(c.published)),
+        *_claims(found := _verdicts(c.id)),
         ("tasks", ", ".join(tasks) or "none"),
         ("notes", c.notes),
         ("target", c.target),
         ("file", str(c.path)),
     ]
-    return lines, {**dataclasses.asdict(c), "families": c.families, "answers": tasks}
+    return lines, {**dataclasses.asdict(c), "families": c.families, "answers": tasks, "verdicts": found}
+
+
+def _verdicts(method: str) -> list[dict[str, Any]]:
+    """Return what the records (of the default store, and the accepted ones) say to a method's claims."""
+    from .board import gathered
+    from .claims import verdicts
+
+    return verdicts(gathered(store_path(None)), method)
+
+
+def _claims(found: list[dict[str, Any]]) -> Lines:
+    from .claims import sentence
+
+    out: Lines = []
+    for v in found:
+        note = f"; {v['note']}" if v["note"] else ""
+        out.append(("claim", f"{v['statement'].rstrip('.')}. {sentence(v)}{note}"))
+    return out
 
 
 def _preset(preset: Mapping[str, Any]) -> str:
