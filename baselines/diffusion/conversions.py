@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from .schedule import Schedule, along
+from .schedule import Schedule, along, constant
 
 Form = Literal["data", "noise", "score", "v", "velocity"]
 FORMS: tuple[Form, ...] = ("data", "noise", "score", "v", "velocity")
@@ -39,9 +40,23 @@ def convert(prediction: Tensor, x: Tensor, t: Tensor | float, schedule: Schedule
     """Turn a prediction of form ``source`` at state ``x`` (B, ...) and time ``t`` (scalar or (B,)) into form ``target``."""
     if source == target:
         return prediction
-    t = along(t, x)
+    number = constant(t) if isinstance(t, Tensor) else float(t)
+    if number is None:
+        on_x, on_prediction = _affine(schedule, along(t, x), source, target)
+        return on_x * x + on_prediction * prediction
+    factors = schedule.remember((source, target, number), lambda: _numbers(schedule, number, source, target))
+    return torch.add(factors[0] * x, prediction, alpha=factors[1])
+
+
+def _affine(schedule: Schedule, t: Tensor, source: Form, target: Form) -> tuple[Tensor | float, Tensor | float]:
+    """Return the factors of x and of the prediction; both forms are linear in (x_0, eps), and so is x."""
     a, s = schedule.alpha(t), schedule.sigma(t)
     c0, c1 = coefficients(source, schedule, t)
     d0, d1 = coefficients(target, schedule, t)
     determinant = a * c1 - s * c0
-    return ((d0 * c1 - d1 * c0) / determinant) * x + ((a * d1 - s * d0) / determinant) * prediction
+    return (d0 * c1 - d1 * c0) / determinant, (a * d1 - s * d0) / determinant
+
+
+def _numbers(schedule: Schedule, t: float, source: Form, target: Form) -> tuple[float, float]:
+    on_x, on_prediction = _affine(schedule, torch.tensor(t, dtype=torch.float64), source, target)
+    return float(on_x), float(on_prediction)

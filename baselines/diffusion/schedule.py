@@ -7,22 +7,73 @@ lambda(t) = log(alpha / sigma), the half log signal-to-noise ratio, decreases in
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import softplus
+
+T = TypeVar("T")
+_SCALARS = ("alpha", "sigma", "lam", "t_of_lam", "d_alpha", "d_sigma")
+_REMEMBERED = 4096  # values kept per schedule: a run asks at tens of times, an adaptive solver at thousands
+
+
+def constant(t: Tensor) -> float | None:
+    """Return the value of a time that is one number on the CPU with nothing to differentiate; None for every other."""
+    if t.ndim or t.requires_grad or not t.is_cpu or unpack_dual(t).tangent is not None:
+        return None
+    try:
+        return float(t.item())
+    except RuntimeError:  # one of many under vmap
+        return None
+
+
+def _remembering(function: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    """Wrap a function of time: the values at single times are computed once."""
+
+    @functools.wraps(function)
+    def value(self: Any, t: Tensor) -> Tensor:
+        number = constant(t)
+        if number is None:
+            return function(self, t)
+        out: Tensor = self.remember((function, number, t.dtype), lambda: function(self, t))
+        return out.clone()  # so that no caller can change what is kept
+
+    return value
 
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """``t_max``: where sampling starts. ``t_min``: the smallest time at which a network is asked; 0 itself is the data (sigma = 0)."""
+    """``t_max``: where sampling starts. ``t_min``: the smallest time at which a network is asked; 0 itself is the data (sigma = 0).
+
+    A solver asks for the same few scalars at the same few times, in float64, batch after batch; computing them took a tenth of the time of a
+    small network. So each schedule remembers its values at single times (those of `_SCALARS`, and what `remember` is given).
+    """
 
     t_max: float
     t_min: float
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in _SCALARS:
+            if name in cls.__dict__:
+                setattr(cls, name, _remembering(cls.__dict__[name]))
+
+    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return ``make()``, computed at the first call with this ``key``."""
+        memory: dict[Hashable, Any] = self.__dict__.setdefault("_memory", {})
+        if key not in memory:
+            if len(memory) >= _REMEMBERED:
+                memory.clear()
+            memory[key] = make()
+        out: T = memory[key]
+        return out
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,10 +33,11 @@ class DDIM(Method):
         schedule, x, noise = walk.prior.schedule, walk.x, request.rng.at("noise")
         for t, s in walk.steps():
             data, eps = walk.both(x, t)
-            sigma_s = schedule.sigma(s)
-            # posterior variance sigma_s^2 (1 - (alpha_t sigma_s / alpha_s sigma_t)^2), written with lambda
-            sd = self.eta * sigma_s * (-torch.expm1(2 * (schedule.lam(t) - schedule.lam(s)))).sqrt()
-            x = schedule.alpha(s) * data + (sigma_s**2 - sd**2).clamp_min(0).sqrt() * eps
+            a, sigma, sd = float(schedule.alpha(s)), float(schedule.sigma(s)), 0.0
+            if self.eta > 0:
+                # posterior variance sigma_s^2 (1 - (alpha_t sigma_s / alpha_s sigma_t)^2), written with lambda
+                sd = self.eta * sigma * math.sqrt(-math.expm1(2 * float(schedule.lam(t) - schedule.lam(s))))
+            x = torch.add(a * data, eps, alpha=math.sqrt(max(sigma**2 - sd**2, 0.0)))
             if sd > 0:
                 x = x + sd * noise.normal(x.shape[1:])
         return walk.prior.decode(x)

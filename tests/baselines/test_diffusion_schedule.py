@@ -199,3 +199,44 @@ def test_grids_are_what_they_are_called() -> None:
 def test_bad_grids_are_refused(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ------------------------------------------------------------------ remembered scalars
+@pytest.mark.parametrize("schedule", [VPLinear(), VPCosine(), EDM(), Flow(), VPDiscrete.linear()], ids=lambda s: type(s).__name__)
+def test_remembered_scalars_are_the_computed_ones(schedule: Schedule) -> None:
+    """A single time is answered from memory the second time; the answer is that of a tensor of times, and changing it changes nothing."""
+    for value in (0.2, 0.7):
+        for dtype in (torch.float32, torch.float64):
+            one, many = torch.tensor(value, dtype=dtype), torch.tensor([value, 0.5], dtype=dtype)
+            for name in ("alpha", "sigma", "lam", "d_alpha", "d_sigma", "t_of_lam"):
+                function = getattr(schedule, name)
+                first = function(one)
+                assert first.dtype == dtype and torch.allclose(first, function(many)[0], rtol=1e-6)
+                again = function(one)
+                again += 1
+                assert torch.equal(function(one), first)
+
+
+def test_derivatives_are_not_lost_to_memory() -> None:
+    """Times that are differentiated, forwards, backwards or under vmap, are computed, although the same values are remembered."""
+    schedule = VPCosine()
+    t = torch.tensor(0.3, dtype=torch.float64)
+    wanted = schedule.d_alpha(t)
+    schedule.alpha(t)
+    _, forward = torch.func.jvp(schedule.alpha, (t,), (torch.ones_like(t),))
+    backward = torch.func.grad(schedule.alpha)(t)
+    leaf = t.clone().requires_grad_()
+    (reverse,) = torch.autograd.grad(schedule.alpha(leaf), leaf)
+    for got in (forward, backward, reverse):
+        assert torch.allclose(got, wanted)
+    assert torch.allclose(torch.func.vmap(schedule.alpha)(torch.stack([t, t])), schedule.alpha(t))
+    x, p = torch.ones(2, 3, dtype=torch.float64), torch.full((2, 3), 0.5, dtype=torch.float64)
+    _, slope = torch.func.jvp(lambda u: convert(p, x, u, schedule, "v", "data"), (t,), (torch.ones_like(t),))
+    assert torch.allclose(slope, schedule.d_alpha(t) * x - schedule.d_sigma(t) * p)
+
+
+def test_memory_is_bounded() -> None:
+    schedule = VPLinear()
+    for t in torch.linspace(0, 1, 9000, dtype=torch.float64):
+        schedule.alpha(t)
+    assert len(schedule.__dict__["_memory"]) <= 4096
