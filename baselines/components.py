@@ -113,8 +113,9 @@ def get(prior_id: str) -> PriorCard:
 def resolve(role: str, need: Mapping[str, Any] | str, spec: TaskSpec, method: str = "?") -> str:
     """Return the id of the component that serves ``need`` (a mapping of id, form, cond, data, kind, or just an id) on a task.
 
-    Among several the nearest wins: same form, then same conditioning, then exact before trained before external; a tie is an error that
-    names the candidates, since which prior is used must not depend on the order of files.
+    Among several the nearest wins: same form, then same conditioning, then the conditioning that the task asks by, then exact before trained
+    before external, then the simpler conditioning; a tie is an error that names the candidates, since which prior is used must not depend on
+    the order of files.
     """
     if isinstance(need, str):
         need = {"id": need}
@@ -124,7 +125,8 @@ def resolve(role: str, need: Mapping[str, Any] | str, spec: TaskSpec, method: st
     if "id" in need:
         return get(need["id"]).id
     data = spec.dataset if need.get("data", "task") == "task" else need["data"]
-    ranked = sorted((_distance(card, need), card.id) for card in priors().values() if card.data == data and card.serves and _fits(card, need))
+    offered = [card for card in priors().values() if card.data == data and card.serves and _fits(card, need)]
+    ranked = sorted((_distance(card, need, spec), card.id) for card in offered)
     if not ranked:
         asked = ", ".join(f"{k}: {v}" for k, v in need.items() if k != "data") or "anything"
         here = ", ".join(f"{c.id} (form {c.form}, cond {c.cond})" for c in priors().values() if c.data == data) or "none"
@@ -145,6 +147,8 @@ def _fits(card: PriorCard, need: Mapping[str, Any]) -> bool:
     return (cond == "none" or cond == card.cond) and need.get("kind") in (None, card.kind)
 
 
-def _distance(card: PriorCard, need: Mapping[str, Any]) -> tuple[int, ...]:
+def _distance(card: PriorCard, need: Mapping[str, Any], spec: TaskSpec) -> tuple[int, ...]:
     cond = need.get("cond", "none")
-    return (int(need.get("form") not in (None, card.form)), int(card.cond != cond), KINDS.index(card.kind))
+    asked = "caption" if "caption" in spec.gives else "class" if "label" in spec.gives else "none"
+    off = [int(need.get("form") not in (None, card.form)), int(card.cond != cond), int(card.cond != asked)]
+    return (*off, KINDS.index(card.kind), CONDITIONS.index(card.cond))

@@ -56,13 +56,18 @@ class Scene:
         """The index in `KINDS` of the main object."""
         return KINDS.index(self.things[0].kind)
 
+    def relation(self) -> str | None:
+        """Return on which side of the first object the second lies, a key of `RELATIONS`; None unless there are two."""
+        if len(self.things) != 2:
+            return None
+        a, b = self.things
+        dx, dy = b.x - a.x, b.y - a.y
+        return ("right" if dx > 0 else "left") if abs(dx) >= abs(dy) else ("down" if dy > 0 else "up")
+
     def caption(self) -> str:
         """Say the scene in words, e.g. 'a large red circle above a small blue cross on a dark background'."""
         words = [f"a {t.size} {t.colour} {t.kind}" for t in self.things]
-        if len(self.things) == 2:
-            a, b = self.things
-            dx, dy = b.x - a.x, b.y - a.y
-            side = ("right" if dx > 0 else "left") if abs(dx) >= abs(dy) else ("down" if dy > 0 else "up")
+        if (side := self.relation()) is not None:
             words.insert(1, RELATIONS[side])
         return f"{' '.join(words)} on a {self.background} background"
 

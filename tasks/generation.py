@@ -1,8 +1,9 @@
-"""Generation: nothing (or a label) is given, and a fixed number of samples is compared, as a set, with held-out real ones.
+"""Generation: nothing (or a label, or a caption) is given, and a fixed number of samples is compared, as a set, with held-out real ones.
 
 ``options``: ``count`` samples to draw; ``entry`` of the dataset that holds a sample (image, x). ``observe``: ``{label: balanced}`` gives
-sample i the class i mod K, so that every class is asked for equally often whatever the seed. The task's splits differ in the real samples
-compared with and in the noise streams, not in the questions.
+sample i the class i mod K, so that every class is asked for equally often whatever the seed; ``{caption: scenes}`` gives sample i the caption
+of the split's sample i, as text and as word tokens. The task's splits differ in the real samples compared with and in the noise streams;
+questions differ between splits only where they are captions.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..configs.errors import RequestError
 from ..datasets.base import Sample
+from ..datasets.shapes_captions import attributes, tokens
 from .base import Observation, Task
 from .finite import FiniteSet, column, samples
 
 LABELS = ("balanced",)
+CAPTIONS = ("scenes",)
 BATCH = 512
 
 
@@ -35,13 +38,24 @@ class GenerationTask(Task):
         return [f"sample-{i:04d}" for i in range(count)]
 
     def observe(self, split: str, sample_id: str, draw: int = 0) -> Observation:
-        """Return question ``sample_id``: empty, or the label it asks for. Nothing in it is random."""
+        """Return question ``sample_id``: empty, or the label or caption it asks for. Nothing in it is random."""
         given: dict[str, Any] = {}
+        if (how := self.spec.observe.get("caption")) is not None:
+            if how not in CAPTIONS:
+                raise RequestError(f"task {self.id}: observe.caption is {how!r}; accepted: {', '.join(CAPTIONS)}.")
+            return self._caption(split, sample_id)
         if (how := self.spec.observe.get("label")) is not None:
             if how not in LABELS:
                 raise RequestError(f"task {self.id}: observe.label is {how!r}; accepted: {', '.join(LABELS)}.")
             given["label"] = torch.tensor(int(sample_id.rpartition("-")[2]) % self.classes)
         return Observation(sample_id, sample_id, given, dict(given))
+
+    def _caption(self, split: str, sample_id: str) -> Observation:
+        """Return the question for the caption of one real scene of the split; the attributes it names are what answers are scored by."""
+        ids = self.dataset.ids(self.spec.splits[split])
+        scene = self.dataset.sample(self.spec.splits[split], ids[int(sample_id.rpartition("-")[2]) % len(ids)])
+        given = {"caption": scene["caption"], "tokens": torch.tensor(tokens(scene["caption"]))}
+        return Observation(sample_id, sample_id, given, {"attributes": torch.tensor(attributes(scene["scene"]))})
 
     def _observe(self, sample: Sample, split: str, draw: int) -> Observation:
         return self.observe(split, sample.sample_id, draw)
@@ -63,6 +77,9 @@ class GenerationTask(Task):
             out["label"] = column(rows, "label")
         return out
 
+    def _captions(self, dataset_split: str) -> torch.Tensor:
+        return torch.tensor([tokens(row["caption"]) for row in samples(self.spec.dataset, dataset_split)])
+
     def reference_set(self, split: str = "test") -> Iterator[dict[str, torch.Tensor]]:
         """Yield the real samples of the split in batches: ``answer``, and ``label`` where the data have one."""
         columns = self._real(self.spec.splits[split])
@@ -70,10 +87,15 @@ class GenerationTask(Task):
             yield {name: values[start : start + BATCH] for name, values in columns.items()}
 
     def training_set(self, trains_on: str, seed: int) -> TorchDataset:
-        """Return the training split, in memory: ``target`` (and ``label`` where the data have one). Nothing depends on the seed."""
+        """Return the training split, in memory: ``target`` (``label`` where the data have one, ``tokens`` where the task asks by caption).
+
+        Nothing depends on the seed.
+        """
         if not self.spec.train:
             return super().training_set(trains_on, seed)
         if trains_on != "clean":
             raise RequestError(f"task {self.id} offers clean samples only; a method with `trains_on: {trains_on}` cannot be trained on it.")
-        real = self._real(self.spec.train.get("split", "train"))
-        return FiniteSet({"target": real["answer"], **({"label": real["label"]} if "label" in real else {})})
+        split = self.spec.train.get("split", "train")
+        real = self._real(split)
+        asked = {"tokens": self._captions(split)} if "caption" in self.spec.observe else {}
+        return FiniteSet({"target": real["answer"], **({"label": real["label"]} if "label" in real else {}), **asked})

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ..method import Request
 from ..nets.mlp import ScoreMLP
 from ..nets.unet import ScoreUNet
 from .prior import NULL, Prior
@@ -24,7 +25,9 @@ from .schedule import make
 class TrainedPrior(Prior, lightning.LightningModule):
     """A network on pictures in [0, 1] (or points), trained from batches ``{target, label}``; labels are dropped with ``label_dropout``.
 
-    Unconditional and class-conditional predictions come from one network. The weights that stay are an exponential moving average.
+    Unconditional and conditional predictions come from one network. With ``captions: {tokens, length, width}`` (U-Nets only) it is told word
+    tokens int64 (B, length) instead of a label, from the batch's ``tokens`` and the request's; a dropped caption is a row of `NULL`. The
+    weights that stay are an exponential moving average.
     """
 
     parameterisation = "v"
@@ -42,17 +45,21 @@ class TrainedPrior(Prior, lightning.LightningModule):
         learning_rate: float = 1e-3,
         ema: float = 0.999,
         batch_size: int = 128,
+        captions: Mapping[str, int] | None = None,
     ) -> None:
         """x_0 = scale * image + shift; the defaults take [0, 1] to [-1, 1]."""
         super().__init__()
         self.schedule = make(schedule)
         self.shape, self.classes = tuple(shape), classes
-        self.conditioning = "class" if classes else "none"
+        self.conditioning = "caption" if captions else "class" if classes else "none"
+        self.caption_length = int(captions["length"]) if captions else 0
         self.scale, self.shift = scale, shift
         self.span = (shift, scale + shift) if len(shape) == 3 else None
         self.label_dropout, self.learning_rate, self.ema_decay = label_dropout, learning_rate, ema
         self.train_batch_size = batch_size
         options = dict(network_options or {})
+        if captions:
+            options["caption"] = dict(captions)
         self.network: nn.Module
         if network == "mlp":
             self.network = ScoreMLP(self.shape, classes=classes, **options)
@@ -68,6 +75,15 @@ class TrainedPrior(Prior, lightning.LightningModule):
     def decode(self, x0: Tensor) -> Tensor:
         return (x0 - self.shift) / self.scale
 
+    def condition(self, request: Request) -> Tensor | None:
+        """Return the label or the caption's tokens that the task gives, for the kind of network this is; else None."""
+        if self.conditioning == "caption" and "tokens" in request:
+            tokens: Tensor = request.tokens
+            if tokens.shape[1:] != (self.caption_length,):
+                raise ValueError(f"captions must be (B, {self.caption_length}) word tokens, got {tuple(tokens.shape)}")
+            return tokens
+        return super().condition(request)
+
     def raw(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         lam = self.schedule.lam(t).clamp(-10, 10).to(x.device, x.dtype)
         level = lam / 4 if lam.ndim else (lam / 4).expand(len(x))
@@ -81,9 +97,10 @@ class TrainedPrior(Prior, lightning.LightningModule):
         u = (torch.randperm(n, device=x0.device) + torch.rand(n, device=x0.device)) / n
         t = self.schedule.t_min * 0.5 + u * (self.schedule.t_max - self.schedule.t_min * 0.5)
         cond = None
-        if self.classes:
+        if self.conditioning != "none":
             dropped = torch.rand(n, device=x0.device) < self.label_dropout
-            cond = torch.where(dropped, NULL, batch["label"].long())
+            known = batch["label" if self.conditioning == "class" else "tokens"].long()
+            cond = torch.where(dropped.reshape(-1, *[1] * (known.ndim - 1)), NULL, known)
         noise = torch.randn_like(x0)
         a, s = (v.reshape(-1, *[1] * (x0.ndim - 1)) for v in (self.schedule.alpha(t), self.schedule.sigma(t)))
         return nn.functional.mse_loss(self.raw(a * x0 + s * noise, t, cond), a * noise - s * x0)

@@ -1,4 +1,4 @@
-"""Embeddings of scalars (noise levels) and labels that conditional networks share."""
+"""Embeddings of scalars (noise levels), labels and captions that conditional networks share."""
 
 from __future__ import annotations
 
@@ -46,3 +46,30 @@ class LabelEmbedding(nn.Module):
         if label is None:
             return self.table.weight[self.classes].expand(n, -1)
         return self.table(torch.where(label < 0, self.classes, label))
+
+
+class CaptionEncoder(nn.Module):
+    """Word tokens to one vector each: int64 (B, length) to (B, length, width); rows of negative tokens are "no caption".
+
+    A learned vector per token and per place, then one pre-norm transformer block (two heads), so that a word knows which object it belongs to.
+    """
+
+    def __init__(self, tokens: int, length: int, width: int) -> None:
+        super().__init__()
+        self.tokens, self.length = tokens, length
+        self.table = nn.Embedding(tokens + 1, width)
+        self.place = nn.Parameter(0.02 * torch.randn(length, width))
+        self.norm1, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dense = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(self, caption: Tensor | None, n: int) -> Tensor:
+        if caption is None:
+            caption = torch.full((1, self.length), -1, device=self.place.device)
+        x = self.table(torch.where(caption < 0, self.tokens, caption)) + self.place
+        b, k, width = x.shape
+        q, key, v = self.qkv(self.norm1(x)).reshape(b, k, 3, 2, width // 2).unbind(2)
+        weights = torch.einsum("bqhc,bkhc->bhqk", q, key).mul((width // 2) ** -0.5).softmax(-1)
+        x = x + self.out(torch.einsum("bhqk,bkhc->bqhc", weights, v).reshape(b, k, width))
+        return self.norm3(x + self.dense(self.norm2(x))).expand(n, -1, -1)

@@ -81,7 +81,7 @@ class FrechetDistance(OnFeatures):
         return np.array(out)
 
 
-class _OnShipped(FrechetDistance):
+class OnShipped(OnFeatures):
     """On a small shipped network."""
 
     net: str
@@ -100,7 +100,7 @@ class _OnShipped(FrechetDistance):
         )
 
 
-class FDDigits(_OnShipped):
+class FDDigits(OnShipped, FrechetDistance):
     """Frechet distance on the features of a small network trained on the digits' train split."""
 
     name = "fd-digits"
@@ -112,7 +112,7 @@ class FDDigits(_OnShipped):
     paper = HEUSEL
 
 
-class FDShapes(_OnShipped):
+class FDShapes(OnShipped, FrechetDistance):
     """Frechet distance on the features of a small network trained on the shapes' train split."""
 
     name = "fd-shapes"

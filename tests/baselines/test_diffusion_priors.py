@@ -13,9 +13,12 @@ from scorebench.baselines.diffusion.exact import GaussianMixturePrior, MixtureDe
 from scorebench.baselines.diffusion.prior import NULL, Guided, Prior, labels
 from scorebench.baselines.diffusion.schedule import EDM, Flow, VPCosine, VPDiscrete, VPLinear
 from scorebench.baselines.diffusion.trained import TrainedPrior
+from scorebench.baselines.nets.unet import CrossAttention
 from scorebench.configs.errors import RequestError
 from scorebench.datasets import registry as datasets
 from scorebench.harness.cost import RowCounter
+from scorebench.tasks.randomness import Rng
+from scorebench.tasks.requests import Request, Returns
 
 SCHEDULES = {"vp": VPLinear(), "cosine": VPCosine(), "ddpm": VPDiscrete.linear(), "edm": EDM(), "flow": Flow(t_max=0.99)}
 
@@ -279,3 +282,69 @@ def test_networks_take_forward_and_reverse_derivatives(network: str) -> None:
 def test_bad_network_name() -> None:
     with pytest.raises(ValueError, match="accepted: mlp, unet"):
         TrainedPrior(shape=(1, 4, 4), network="transformer")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ captions
+CAPTIONED = {"widths": [8, 16], "embedding": 16, "patch": 2}
+
+
+def captioned() -> TrainedPrior:
+    """An untrained caption-conditional network with random weights, on 3 x 8 x 8 pictures, captions of 5 words out of 7."""
+    torch.manual_seed(0)
+    prior = TrainedPrior(
+        shape=(3, 8, 8), network_options=CAPTIONED, captions={"tokens": 7, "length": 5, "width": 8}, schedule="vp-cosine", label_dropout=0.5
+    )
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.add_(0.2 * torch.randn_like(p))
+    return prior.eval()
+
+
+def test_captions_change_the_prediction_word_by_word() -> None:
+    prior = captioned().requires_grad_(False)
+    assert prior.conditioning == "caption" and prior.classes == 0
+    x, words = torch.randn(2, 3, 8, 8), torch.tensor([[0, 1, 2, 6, 6], [0, 1, 2, 6, 6]])
+    base = prior.denoised(x, 0.5, words)
+    for place in range(5):
+        other = words.clone()
+        other[:, place] = 4
+        assert not torch.allclose(prior.denoised(x, 0.5, other), base, atol=1e-4)
+    # the order of words matters, and rows of NULL are no caption
+    assert not torch.allclose(prior.denoised(x, 0.5, words[:, [1, 0, 2, 3, 4]]), base, atol=1e-4)
+    assert torch.allclose(prior.denoised(x, 0.5, torch.full_like(words, NULL)), prior.denoised(x, 0.5), atol=1e-6)
+    mixed = torch.stack([words[0], torch.full_like(words[0], NULL)])
+    assert torch.allclose(prior.denoised(x, 0.5, mixed), torch.stack([base[0], prior.denoised(x, 0.5)[1]]), atol=1e-5)
+
+
+def test_guidance_by_caption_is_the_combination_of_both() -> None:
+    prior = captioned().requires_grad_(False)
+    x, words = torch.randn(2, 3, 8, 8), torch.tensor([[0, 1, 2, 3, 4], [4, 3, 2, 6, 6]])
+    guided = Guided(prior, 3.0)
+    wanted = prior.noise(x, 0.4) + 3 * (prior.noise(x, 0.4, words) - prior.noise(x, 0.4))
+    assert torch.allclose(guided.noise(x, 0.4, words), wanted, atol=1e-4)
+
+
+def test_captions_are_taken_from_the_request_and_from_batches() -> None:
+    prior, words = captioned(), torch.tensor([[0, 1, 2, 6, 6]] * 4)
+
+    def asked(**given: Tensor) -> Request:
+        return Request("sample", given, n=4, rng=Rng(range(4)), returns=Returns("image", (3, 8, 8)))
+
+    assert torch.equal(prior.condition(asked(tokens=words)), words)  # type: ignore[arg-type]
+    assert prior.condition(asked()) is None and prior.condition(asked(label=torch.zeros(4))) is None
+    assert torch.equal(prior.as_edm().condition(asked(tokens=words)), words)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\(B, 5\) word tokens, got \(4, 3\)"):
+        prior.condition(asked(tokens=words[:, :3]))
+    prior.train().training_step({"target": torch.rand(4, 3, 8, 8), "label": torch.zeros(4), "tokens": words}).backward()
+    trained = dict(prior.network.named_parameters())
+    assert trained["caption.table.weight"].grad.abs().sum() > 0 and trained["caption.place"].grad.abs().sum() > 0  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="not both"):
+        TrainedPrior(shape=(3, 8, 8), network_options=CAPTIONED, classes=3, captions={"tokens": 7, "length": 5, "width": 8})
+
+
+def test_cross_attention_sums_to_one_over_the_words() -> None:
+    layer = CrossAttention(64, 8)
+    weights = layer.weights(torch.randn(2, 64, 4, 4), torch.randn(2, 5, 8))
+    assert weights.shape == (2, 2, 16, 5) and torch.allclose(weights.sum(-1), torch.ones(2, 2, 16), atol=1e-5)
+    x = torch.randn(2, 64, 4, 4)
+    assert torch.equal(layer(x, torch.randn(2, 5, 8)), x), "it starts as the identity"

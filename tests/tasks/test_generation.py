@@ -12,6 +12,8 @@ from scorebench.baselines import components
 from scorebench.configs.errors import RequestError
 from scorebench.configs.loader import Document
 from scorebench.datasets import registry as datasets
+from scorebench.datasets.shapes import WORDS
+from scorebench.datasets.shapes_captions import LENGTH, PAD, tokens
 from scorebench.tasks import registry
 from scorebench.tasks.generation import GenerationTask
 from scorebench.tasks.randomness import Rng
@@ -87,6 +89,61 @@ def test_a_set_that_is_not_offered_is_refused() -> None:
         GenerationTask(replace(task.spec, observe={"label": "random"})).observe("test", "sample-0000")
     with pytest.raises(RequestError, match="no training data"):
         GenerationTask(replace(task.spec, train=None)).training_set("clean", 0)
+
+
+# ------------------------------------------------------------------ captions
+def test_captions_are_of_the_splits_scenes_and_of_nothing_else() -> None:
+    task, dataset = registry.get("generation/shapes-caption"), datasets.get("shapes")
+    ids = task.ids("test")[:5]
+    observations = [task.observe("test", i) for i in ids]
+    request = task.request(observations, Rng.for_samples(ids))
+    assert set(request.keys()) == {"caption", "tokens"}
+    assert request.caption == [dataset.sample("test", i)["caption"] for i in dataset.ids("test")[:5]]
+    assert request.tokens.shape == (5, LENGTH) and request.tokens.dtype == torch.int64
+    words = [" ".join(WORDS[k] for k in row.tolist() if k != PAD) for row in request.tokens]
+    assert words == request.caption, "tokens say the caption"
+    assert task.observation_hash("test", 0, ids) == task.observation_hash("test", 5, ids) != task.observation_hash("dev", 0, ids)
+
+
+def test_training_items_by_caption_hold_its_tokens() -> None:
+    task, dataset = registry.get("generation/shapes-caption"), datasets.get("shapes")
+    item = task.training_set("clean", 0)[7]
+    assert set(item) == {"target", "label", "tokens"}
+    assert item["tokens"].tolist() == tokens(dataset.sample("train", dataset.ids("train")[7])["caption"])
+    assert "tokens" not in registry.get("generation/shapes-class").training_set("clean", 0)[0]
+
+
+def test_the_scenes_asked_for_score_one_and_others_less() -> None:
+    task, dataset = registry.get("generation/shapes-caption"), datasets.get("shapes")
+    target = task.target([task.observe("dev", i) for i in task.ids("dev")[:30]])
+    answer = torch.stack([torch.from_numpy(dataset.sample("dev", i)["image"]) for i in dataset.ids("dev")[:31]])
+    for name in ("attribute-accuracy", "caption-match"):
+        metric = task.metrics[name]
+        assert metric.per_sample(answer[:30], target).mean() == 1
+        assert metric.per_sample(answer[1:], target).mean() < 0.6
+        # a label asks for the kind of the main object alone
+        labels = torch.tensor([dataset.sample("dev", i)["label"] for i in dataset.ids("dev")[:30]])
+        assert metric.per_sample(answer[:30], {"label": labels}).mean() == 1
+        assert metric.per_sample(answer[:30], {"label": (labels + 1) % 4}).max() == 0
+    empty = torch.full((1, 3, 32, 32), 0.5)
+    assert task.metrics["attribute-accuracy"].per_sample(empty, {"attributes": target["attributes"][:1]}).item() < 0.5
+
+
+def test_strange_captions_are_refused() -> None:
+    task = registry.get("generation/shapes-caption")
+    with pytest.raises(RequestError, match="unknown word 'purple'"):
+        tokens("a large purple circle")
+    with pytest.raises(RequestError, match="has 17 words"):
+        tokens("a " * 17)
+    with pytest.raises(RequestError, match="accepted: scenes"):
+        GenerationTask(replace(task.spec, observe={"caption": "random"})).observe("test", "sample-0000")
+
+
+def test_the_prior_follows_from_what_the_task_gives() -> None:
+    need = {"form": "vp", "data": "task"}
+    wanted = {"shapes": "shapes", "shapes-class": "shapes", "shapes-caption": "shapes-caption"}
+    assert {name: components.resolve("prior", need, spec(name)) for name in wanted} == wanted
+    assert components.resolve("prior", {**need, "cond": "caption"}, spec("shapes")) == "shapes-caption"
 
 
 # ------------------------------------------------------------------ priors by need
