@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N samples only: partial, never ranked.")
 @click.option("--no-pins", is_flag=True, help="Train everything, even where trained weights are shipped.")
 @click.option("--keep-samples", is_flag=True, help="Keep every answer beside the record.")
+@click.option("--live", is_flag=True, help="Log trainings to W&B while they run: losses, learning rates, sample pictures.")
 @how_options
 @json_option
 def run(
     words: tuple[str, ...], tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, draws: tuple, prior_seeds: tuple,
-    budgets: tuple[str, ...], settings: tuple[str, ...], split: str | None, limit: int | None, no_pins: bool, keep_samples: bool,
+    budgets: tuple[str, ...], settings: tuple[str, ...], split: str | None, limit: int | None, no_pins: bool, keep_samples: bool, live: bool,
     store: Path | None, include: tuple[Path, ...], profile: str | None, as_json: bool, **execution: Any,
 ) -> int:  # fmt: skip
     """Run variants on tasks, record the results and show the boards.
@@ -54,6 +55,10 @@ def run(
     for text in missing_data(skipped):
         reporter.line(text)
     where = store_path(store)
+    if live:
+        from .publish import live_to
+
+        reporter.line(live_to(where))
     summary, records = execute(units, resolved, where, reporter, include=folders, pins=not no_pins, keep_samples=keep_samples)
     if as_json:
         print_json(records)
