@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -26,8 +27,8 @@ def near_best(differences: Sequence[Estimate], shared: Sequence[float], alpha: f
             tested.append(i)
     df = np.array([differences[i].df for i in tested])
     t = np.array([abs(differences[i].difference) / (differences[i].se or 1.0) for i in tested])
-    # beyond 7 normal deviates (p < 1e-11) no board is large enough to keep a row, and step-down goes on without those it has told apart
-    open_ = _normal_scale(t, df) < 7
+    # rows that Bonferroni's bound tells apart at a hundredth of alpha need no simulation, and step-down goes on without them
+    open_ = _normal_scale(t, df) < NormalDist().inv_cdf(1 - alpha / (200 * max(1, len(tested))))
     tested, df, t = [i for i, keep in zip(tested, open_, strict=True) if keep], df[open_], t[open_]
     if not tested:
         return out

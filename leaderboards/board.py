@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from . import batch
 from . import statistics as stats
 from .best import near_best
+from .index import paused
 from .rows import Group, Refused, agree, eligible, group_rows
 from .sources import Gathered
 
@@ -60,7 +62,7 @@ class Row:
     def mean(self, metric: str) -> float | None:
         """Return the mean over all units of the row."""
         cells = self.cells(metric)
-        return None if cells is None else float(cells.means.mean())
+        return None if cells is None else cells.mean
 
     def delta(self, metric: str) -> stats.Estimate | None:
         """Return the difference to the reference row (fixed-set), or None where there is nothing to compare with."""
@@ -146,13 +148,15 @@ class Board:
         return self._cache[key]
 
     def _make_cells(self, group: Group, metric: str) -> stats.Cells | None:
-        entries = {k: r["metrics"].get(metric) for k, r in group.units.items()}
-        usable = {k: e for k, e in entries.items() if e is not None and "value" in e}
-        if not group.partial:  # a partial run has a protocol of its own where the number of samples belongs to it; it is never compared
-            usable = {k: e for k, e in usable.items() if e["identity"] == self.identity(metric)}
+        # a partial run has a protocol of its own where the number of samples belongs to it; it is never compared
+        identity = None if group.partial else self.identity(metric)
+        usable = {
+            k: e for k, r in group.units.items()
+            if (e := r["metrics"].get(metric)) is not None and "value" in e and (identity is None or e["identity"] == identity)
+        }  # fmt: skip
         if not usable:
             return None
-        seeds, draws = stats.complete(usable)
+        seeds, draws = group.complete if len(usable) == len(group.units) else stats.complete(usable)
         keys = [(s, d) for s in seeds for d in draws]
         shape = (len(seeds), len(draws))
         level = usable[keys[0]]["level"]
@@ -174,8 +178,31 @@ class Board:
             return None
         key = (id(a), id(b), metric)
         if key not in self._estimates:
-            self._estimates[key] = self._estimate(a, b, metric)
+            self._compare(self.rows if b is self.reference_row or b is self.do_nothing_row else [a], b, metric)
         return self._estimates[key]
+
+    def _compare(self, rows: Sequence[Row], b: Row, metric: str) -> None:
+        """Estimate the differences of ``rows`` to row ``b``, together where they allow it."""
+        new = [r for r in rows if (id(r), id(b), metric) not in self._estimates]
+        other = b.cells(metric)
+        alone = {id(r) for r in new if other is None or r is b or r.cells(metric) is None or r.group.partial or b.group.partial}
+        several = [r for r in new if id(r) not in alone]
+        if several and other is not None:
+            self._load(metric, [*several, b])
+            cells = [c for r in several if (c := r.cells(metric)) is not None]
+            for r, estimate in zip(several, batch.fixed_set(cells, other), strict=True):
+                self._estimates[id(r), id(b), metric] = estimate
+        for r in new:
+            if id(r) in alone:
+                self._estimates[id(r), id(b), metric] = self._estimate(r, b, metric)
+
+    def _load(self, metric: str, rows: Sequence[Row]) -> None:
+        """Read per-sample values at once where rows have too few draws to do without."""
+        cells = [(r, r.cells(metric)) for r in rows]
+        have = [(r, c) for r, c in cells if c is not None and c.samples is not None and len(c.draws) < stats.ENOUGH]
+        if len(have) > 2:
+            records = [[r.group.units[s, d] for s in c.seeds for d in c.draws] for r, c in have]
+            batch.load_clusters([c for _, c in have], records, lambda units: self.gathered.values(units, metric))
 
     def _estimate(self, a: Row, b: Row, metric: str) -> stats.Estimate | None:
         ca, cb = a.cells(metric), b.cells(metric)
@@ -193,7 +220,8 @@ class Board:
         sign = 1 if self.higher(metric) else -1
         best = max(have, key=lambda r: sign * (r.mean(metric) or 0.0))
         others = [r for r in have if r is not best]
-        pairs = [(r, e) for r in others if (e := self._difference(best, r, metric)) is not None]
+        self._compare(others, best, metric)
+        pairs = [(r, e.flipped()) for r in others if (e := self._difference(r, best, metric)) is not None]
         cells = best.cells(metric)
         assert cells is not None
         own = 0.0
@@ -203,6 +231,7 @@ class Board:
         return [best, *(r for (r, _), keep in zip(pairs, near, strict=True) if keep)]
 
 
+@paused()
 def build(
     meta: Mapping[str, Any],
     gathered: Gathered,
@@ -251,7 +280,6 @@ def _rank(board: Board) -> None:
 
     board.rows.sort(key=place)
     ranked = [r for r in board.rows if not r.unranked]
-    _prefetch(board, ranked)
     for track in board.tracks:
         members = [r for r in ranked if r.track == track]
         for k, row in enumerate(members):
@@ -259,15 +287,6 @@ def _rank(board: Board) -> None:
             row.rank = members[k - 1].rank if same else k + 1
         for row in board.near_best(board.primary, members):
             row.near_best = True
-
-
-def _prefetch(board: Board, rows: Sequence[Row]) -> None:
-    """Fetch per-sample values at once where rows have too few draws to do without."""
-    for metric in [board.primary]:
-        few = [r for r in rows if (c := r.cells(metric)) is not None and c.level == "sample" and len(c.draws) < stats.ENOUGH]
-        if few and len(rows) > 1:
-            needed = {id(r): r for row in rows for r in row.group.units.values()}
-            board.gathered.prefetch(list(needed.values()), metric)
 
 
 def telling(boards: Sequence[Board]) -> list[Board]:

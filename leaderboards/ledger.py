@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,8 +215,9 @@ class Store:
         return iter(self.records())
 
 
-def load_samples(root: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read the samples file that ``record`` names under ``root``; RunError when it is missing or its sha256 is another."""
+def load_samples(root: Path, record: Mapping[str, Any], keep: Callable[[str], bool] | None = None) -> dict[str, np.ndarray]:
+    """Read the samples file that ``record`` names under ``root`` (the arrays whose names ``keep`` takes); RunError when it is missing or its
+    sha256 is another."""
     entry = record.get("samples")
     if not entry:
         raise RunError(f"Unit {record['unit_id']} has no samples file: it {'failed' if record['status'] == 'failed' else 'kept none'}.")
@@ -227,7 +228,7 @@ def load_samples(root: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]
         raise RunError(f"The samples file {path} cannot be read ({(e.strerror or str(e)).lower()}); run the unit again.") from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise RunError(f"The samples file {path} is not the one its record names (another sha256); run the unit again.")
-    return unpack(content)
+    return unpack(content, keep)
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from .board import Board, Row
+from .index import paused
 from .statistics import ENOUGH
 
 _UNIT = ("unit_id", "spec_id", "seed", "draw", "code", "environment_key", "observation_hash")
@@ -73,6 +74,7 @@ def row_data(row: Row, brief: bool = False) -> dict[str, Any]:
     }
 
 
+@paused()
 def board_data(board: Board, brief: bool = False) -> dict[str, Any]:
     """Return the whole board as plain data (the shape that ``scorebench board --json`` prints); ``brief`` as in `row_data`."""
     return {

@@ -6,10 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from . import tracks
 from .record import Record
+from .statistics import complete
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,16 @@ class Group:
     def first(self) -> Record:
         return next(iter(self.units.values()))
 
-    @property
+    @cached_property
+    def complete(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return (seeds, draws) of the largest complete table of the row's units."""
+        return complete(self.units)
+
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({s for s, _ in self.units})
 
-    @property
+    @cached_property
     def draws(self) -> list[int]:
         return sorted({d for _, d in self.units})
 
@@ -127,22 +134,23 @@ def agree(
     """
     whole = [r for r in records if not r["partial"]]
     newest = sorted(whole, key=lambda r: r.get("written") or "", reverse=True)  # a protocol that was mended replaces the old one
-    lead = sorted(newest, key=lambda r: (r["variant"] != meta.get("reference"), r["variant"] != meta.get("do_nothing")))
+    leaders = [meta.get("reference"), meta.get("do_nothing")]
+    lead = [r for name in dict.fromkeys(leaders) for r in newest if r["variant"] == name] + [r for r in newest if r["variant"] not in leaders]
     expected = dict(hashes)
     for draw in {r["draw"] for r in whole} - set(expected):
         known = [r for r in lead if r["draw"] == draw]
-        named = known[0]["variant"] in (meta.get("reference"), meta.get("do_nothing"))
+        named = known[0]["variant"] in leaders
         expected[draw] = known[0]["observation_hash"] if named else Counter(r["observation_hash"] for r in known).most_common(1)[0][0]
     for metric in meta["metrics"]:
         entries = [r["metrics"][metric] for r in lead or records if "value" in (r["metrics"].get(metric) or {})]
         if entries:
-            named = bool(lead) and lead[0]["variant"] in (meta.get("reference"), meta.get("do_nothing"))
+            named = bool(lead) and lead[0]["variant"] in leaders
             common = entries[0]["identity"] if named else Counter(e["identity"] for e in entries).most_common(1)[0][0]
             identities[metric] = dict(next(e for e in entries if e["identity"] == common))
     out = []
+    wanted = identities.get(meta["primary"], {}).get("identity")
     for r in records:
         entry = r["metrics"].get(meta["primary"]) or {}
-        wanted = identities.get(meta["primary"], {}).get("identity")
         if not r["partial"] and r["observation_hash"] != expected[r["draw"]]:
             reason = f"it saw other observations in draw {r['draw']} ({r['observation_hash'][:12]}, here {expected[r['draw']][:12]})"
             refused.append(Refused(r["variant"], r["unit_id"], reason + ": other library versions or data"))
@@ -153,6 +161,9 @@ def agree(
     return out
 
 
+_canonical = json.JSONEncoder(sort_keys=True).encode
+
+
 def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None) -> list[Group]:
     """Return one group per variant (and one more for partial runs and for each other selection): of several versions of a row that differ
     in hyper-parameters, data, code or environment the one that is not stale, then the user's own, then the newest."""
@@ -160,7 +171,7 @@ def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None
     for r in records:
         # seeds and draws share all of this; whatever differs here makes another row
         owners = tuple(sorted((k, a.get("owner")) for k, a in r["artifacts"].items() if k != "fit" and isinstance(a, Mapping)))
-        version = (json.dumps(r["hparams"], sort_keys=True), r["data_fingerprint"], r["code"], r["environment_key"], r["budget"], owners)
+        version = (_canonical(r["hparams"]), r["data_fingerprint"], r["code"], r["environment_key"], r["budget"], owners)
         rows.setdefault((r["variant"], r["partial"], r["selection"]), {}).setdefault(version, []).append(r)
     out = []
     for (variant, partial, selection), versions in rows.items():
@@ -195,13 +206,14 @@ def group_rows(records: Sequence[Record], codes: Mapping[str, str] | None = None
 def _costs(records: Sequence[Record]) -> dict[str, float | None]:
     """Return the row's costs: means over its units; the median of the medians, the largest p95 and memory; whether it ran alone."""
     out: dict[str, float | None] = {}
+    costs = [r["cost"] for r in records]
     for name in ("nfe", "backward", "params", "flops_per_sample", "train_s", "train_gflops", "sample_s_median", "sample_s_p95", "peak_mb"):
-        values = sorted(float(v) for r in records if (v := r["cost"].get(name)) is not None)
+        values = sorted([float(v) for c in costs if (v := c.get(name)) is not None])
         if not values:
             out[name] = None
         elif name == "sample_s_median":
             out[name] = values[len(values) // 2]
         else:
             out[name] = values[-1] if name in ("sample_s_p95", "peak_mb") else sum(values) / len(values)
-    out["exclusive"] = all(bool(r["cost"].get("exclusive")) for r in records)
+    out["exclusive"] = all([bool(c.get("exclusive")) for c in costs])
     return out

@@ -52,13 +52,23 @@ def stack(parts: Sequence[Mapping[str, np.ndarray]], metric: str) -> Table:
         values = part.get(f"metric/{metric}")
         if values is None:
             raise RunError(f"A samples file has no values of {metric!r}; run the unit again.")
-        if len(part["ids"]) != len(ids) or (part["ids"] != ids).any():
-            position = {i: k for k, i in enumerate(part["ids"].tolist())}
-            if set(position) != set(ids.tolist()):
-                raise RunError(f"Records of one board have different samples ({len(position)} and {len(ids)}); run the units again.")
-            values = values[[position[i] for i in ids.tolist()]]
-        rows.append(values)
+        rows.append(aligned(part["ids"], values, ids))
     return ids, clusters, np.asarray(rows, dtype=np.float64)
+
+
+def aligned(ids: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return values (..., N) of samples ``ids`` in the order ``wanted``; RunError when these are other samples."""
+    if ids is wanted or (len(ids) == len(wanted) and not (ids != wanted).any()):
+        return values
+    position = {i: k for k, i in enumerate(ids.tolist())}
+    if set(position) != set(wanted.tolist()):
+        raise RunError(f"Records of one board have different samples ({len(position)} and {len(wanted)}); run the units again.")
+    return values[..., [position[i] for i in wanted.tolist()]]
+
+
+def _numbers(name: str) -> bool:
+    """Whether an array of a samples file holds per-sample values, or says of which samples."""
+    return name in ("ids", "clusters") or name.startswith("metric/")
 
 
 class StoreSource(Source):
@@ -68,9 +78,13 @@ class StoreSource(Source):
         self.store = store if isinstance(store, Store) else Store(store)
         self._packs: dict[str, dict[str, np.ndarray]] = {}
         self._positions: dict[str, dict[str, int]] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
 
     def records(self, task: str | None = None) -> list[Record]:
-        return [{**r, "source": "run"} for r in self.store.records(task)]
+        found = self.store.records(task)
+        for r in found:
+            r["source"] = "run"
+        return found
 
     def problems(self) -> list[str]:
         return [str(p) for p in self.store.problems]
@@ -86,61 +100,58 @@ class StoreSource(Source):
             pack_, position = self._pack(records[0], metric)
         if all(k in position for k in keys):
             return pack_["ids"], pack_["clusters"], pack_["values"][[position[k] for k in keys]]
-        return stack([load_samples(self.store.path, r) for r in records], metric)  # other samples than most of the task's
+        return stack([load_samples(self.store.path, r, _numbers) for r in records], metric)  # other samples than most of the task's
 
-    def prefetch(self, records: Sequence[Record], metric: str) -> None:
-        """Pack what `values` will be asked for, in one go."""
-        known = self._pack(records[0], metric)[1]
-        missing = [r for r in records if r.get("samples") and r["samples"]["sha256"] not in known]
-        if missing:
-            self._extend(records[0], metric, missing)
-
-    def _file(self, record: Record, metric: str) -> Path:
-        name = hashlib.sha256(f"{record['task']}|{record['task_version']}|{record['split']}|{metric}".encode()).hexdigest()[:24]
-        return self.store.path / "index" / f"values-{name}.npz"
+    def _file(self, record: Record, metric: str) -> str:
+        key = (record["task"], record["task_version"], record["split"], metric)
+        if key not in self._names:
+            self._names[key] = f"values-{hashlib.sha256('|'.join(map(str, key)).encode()).hexdigest()[:24]}.npz"
+        return self._names[key]
 
     def _pack(self, record: Record, metric: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Return the packed values of a metric (keys, ids, clusters, values; empty when there are none) and the row of each key."""
-        file = self._file(record, metric)
-        if file.name not in self._packs:
+        name = self._file(record, metric)
+        if name not in self._packs:
             try:
-                got = unpack(file.read_bytes())
+                got = unpack((self.store.path / "index" / name).read_bytes())
                 fits = got["values"].shape == (len(got["keys"]), len(got["ids"])) and len(got["clusters"]) == len(got["ids"])
             except (OSError, KeyError, *BAD_ARCHIVE):
                 got, fits = {}, True
-            self._hold(file.name, got if fits else {})
-        return self._packs[file.name], self._positions[file.name]
+            self._hold(name, got if fits else {})
+        return self._packs[name], self._positions[name]
 
     def _hold(self, name: str, pack_: dict[str, np.ndarray]) -> None:
         self._packs[name] = pack_
         self._positions[name] = {k: i for i, k in enumerate(pack_["keys"].tolist())} if pack_ else {}
 
     def _extend(self, first: Record, metric: str, new: Sequence[Record]) -> None:
-        """Add the values of ``new`` to the pack, those that have the samples of the others."""
-        pack_, position = self._pack(first, metric)
-        ids = pack_["ids"] if pack_ else None
-        parts: dict[str, Mapping[str, np.ndarray]] = {}
+        """Add the values of ``new`` to the packs of ``metric`` and, since their files are read anyway, of all their other metrics."""
+        parts: dict[str, dict[str, np.ndarray]] = {}
         for r in new:
             key = r["samples"]["sha256"] if r.get("samples") else ""
-            if key in position or key in parts:
-                continue
-            part = load_samples(self.store.path, r)  # checks the sha256, which is then the key
-            ids = part["ids"] if ids is None else ids
-            if set(part["ids"].tolist()) == set(ids.tolist()) and f"metric/{metric}" in part:
-                parts[key] = part
-        if not parts:
+            if key not in parts:
+                parts[key] = load_samples(self.store.path, r, _numbers)  # checks the sha256, which is then the key
+        for name in sorted({n for part in parts.values() for n in part if n.startswith("metric/")}):
+            self._add(first, name.removeprefix("metric/"), parts)
+
+    def _add(self, first: Record, metric: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Add to one metric's pack the values of those ``parts`` that have the samples of the others."""
+        pack_, position = self._pack(first, metric)
+        have = {k: p for k, p in parts.items() if k not in position and f"metric/{metric}" in p}
+        if not have:
             return
-        lead: list[Mapping[str, np.ndarray]] = []
-        if pack_:  # an empty part in front, so that the new columns are put in the order of the old
-            lead = [{"ids": pack_["ids"], "clusters": pack_["clusters"], f"metric/{metric}": pack_["values"][0]}]
-        got_ids, clusters, values = stack([*lead, *parts.values()], metric)
+        # a part in front, so that the new columns are put in the order of the old
+        lead = next(iter(have.values()))
         if pack_:
-            values = np.concatenate([pack_["values"], values[1:]])
-        keys = np.array([*position, *parts])
-        file = self._file(first, metric)
-        self._hold(file.name, {"keys": keys, "ids": got_ids, "clusters": clusters, "values": values})
+            lead = {"ids": pack_["ids"], "clusters": pack_["clusters"], f"metric/{metric}": pack_["values"][0]}
+        ids, known = lead["ids"], set(lead["ids"].tolist())
+        have = {k: p for k, p in have.items() if np.array_equal(p["ids"], ids) or set(p["ids"].tolist()) == known}
+        got_ids, clusters, values = stack([lead, *have.values()], metric)
+        values = np.concatenate([pack_["values"], values[1:]]) if pack_ else values[1:]
+        name = self._file(first, metric)
+        self._hold(name, {"keys": np.array([*position, *have]), "ids": got_ids, "clusters": clusters, "values": values})
         try:
-            write_atomic(file, pack(self._packs[file.name], compress=False))
+            write_atomic(self.store.path / "index" / name, pack(self._packs[name], compress=False))
         except OSError:
             return  # a store that may only be read is read without a cache
 
@@ -170,25 +181,24 @@ class Gathered:
 
     def values(self, records: Sequence[Record], metric: str) -> Table:
         """Return ids, clusters and per-sample values (R, N) of ``records``, whatever their sources."""
+        if len(self.sources) == 1:
+            return self.sources[0].values(records, metric)
         by: dict[int, list[int]] = {}
         sources = [self.source(r) for r in records]
         for i, s in enumerate(sources):
             by.setdefault(id(s), []).append(i)
         if len(by) == 1:
             return sources[0].values(records, metric)
-        return stack([s.samples(r) for s, r in zip(sources, records, strict=True)], metric)
+        tables = [(at, sources[at[0]].values([records[i] for i in at], metric)) for at in by.values()]
+        first = next(table for at, table in tables if at[0] == 0)
+        out = np.empty((len(records), len(first[0])))
+        for at, (ids, _, values) in tables:
+            out[at] = aligned(ids, values, first[0])
+        return first[0], first[1], out
 
     def samples(self, record: Record) -> dict[str, np.ndarray]:
         """Return all arrays of a record's samples."""
         return self.source(record).samples(record)
-
-    def prefetch(self, records: Sequence[Record], metric: str) -> None:
-        """Let stores pack the per-sample values that a board is about to ask for."""
-        for source in self.sources:
-            if isinstance(source, StoreSource):
-                mine = [r for r in records if self._of.get((*rec.key(r), r["status"])) is source]
-                if mine:
-                    source.prefetch(mine, metric)
 
     def problems(self) -> list[str]:
         """Return, in words, what could not be read."""

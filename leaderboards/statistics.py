@@ -50,17 +50,24 @@ class Cells:
         return self.stochastic == "fit" and len(self.seeds) < ENOUGH
 
     @cached_property
+    def mean(self) -> float:
+        """Return the mean over all units."""
+        return float(self.means.mean())
+
+    @cached_property
     def by_cluster(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return sample ids (N,), cluster number of each (N,), samples in each cluster (C,), and means over draws by cluster (S, C)."""
         assert self.samples is not None
         ids, names, values = self.samples()
-        index, counts = _clusters(names.tobytes(), names.dtype.str)
+        index, counts = clusters(names.tobytes(), names.dtype.str)
         return ids, index, counts, np.stack([np.bincount(index, row.mean(0)) / counts for row in values])
 
     def at(self, draws: Sequence[int]) -> Cells:
         """Return the cells of some of the draws."""
         if tuple(draws) == self.draws:
             return self
+        if (known := self._subsets.get(tuple(draws))) is not None:
+            return known
         at = [self.draws.index(d) for d in draws]
         load = self.samples
 
@@ -69,9 +76,14 @@ class Cells:
             ids, clusters, values = load()
             return ids, clusters, values[:, at]
 
-        return replace(
-            self, means=self.means[:, at], draws=tuple(draws), se=None if self.se is None else self.se[:, at], samples=part if load else None
-        )
+        se = None if self.se is None else self.se[:, at]
+        found = replace(self, means=self.means[:, at], draws=tuple(draws), se=se, samples=part if load else None)
+        self._subsets[tuple(draws)] = found
+        return found
+
+    @cached_property
+    def _subsets(self) -> dict[tuple[int, ...], Cells]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -93,16 +105,24 @@ class Estimate:
         """Return the standard error."""
         return None if self.variance is None else math.sqrt(self.variance)
 
+    @cached_property
+    def _intervals(self) -> dict[float, tuple[float, float]]:
+        return {}
+
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """Return the two-sided interval at ``level``, or None."""
         if self.variance is None:
             return None
-        half = student.quantile(0.5 + level / 2, self.df) * math.sqrt(self.variance)
-        return self.difference - half, self.difference + half
+        if level not in self._intervals:
+            half = student.quantile(0.5 + level / 2, self.df) * math.sqrt(self.variance)
+            self._intervals[level] = self.difference - half, self.difference + half
+        return self._intervals[level]
 
     def flipped(self) -> Estimate:
         """Return the estimate of b - a."""
-        return replace(self, difference=-self.difference)
+        return Estimate(
+            -self.difference, self.variance, self.df, self.estimand, self.instance, self.draws, self.clusters, self.how, self.terms
+        )
 
 
 class _Sum:
@@ -218,7 +238,7 @@ def _table(a: Cells, b: Cells) -> _Sum:
 
 
 @lru_cache(maxsize=64)
-def _clusters(names: bytes, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+def clusters(names: bytes, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (cluster number of each sample, samples in each cluster) of packed cluster names."""
     _, index = np.unique(np.frombuffer(names, dtype=dtype), return_inverse=True)
     return index, np.bincount(index)

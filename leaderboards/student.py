@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -29,11 +30,13 @@ def cdf(t: float, df: float) -> float:
 @lru_cache(maxsize=4096)
 def _quantile(p: float, df: float) -> float:
     log_norm = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(math.pi)
-    theta = 0.0
-    for _ in range(100):  # Newton's steps from the left never pass the root, because the integral is concave
+    z = NormalDist().inv_cdf(p)
+    start = z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df * df)  # Cornish and Fisher's first terms
+    theta = math.atan(start / math.sqrt(df))
+    for _ in range(100):  # after the first, Newton's steps come from the left and never pass the root, because the integral is concave
         step = (p - 0.5 - _half(theta, df)) / math.exp((df - 1) * math.log(math.cos(theta)) + log_norm)
         theta += step
-        if step <= 1e-12 * theta:
+        if abs(step) <= 1e-12 * theta:
             break
     return math.sqrt(df) * math.tan(theta)
 
