@@ -1,4 +1,4 @@
-"""``scorebench show``: one task, method, dataset, prior, metric or suite in words."""
+"""``scorebench show``: one task, method, dataset, prior, metric, suite or sweep in words."""
 
 from __future__ import annotations
 
@@ -176,8 +176,38 @@ def _suite(name: str) -> tuple[Lines, dict[str, Any]]:
     return [(f"suite {s.id}", s.title), *cells, ("notes", s.notes), ("file", str(s.path))], dataclasses.asdict(s)
 
 
+def _table(name: str) -> tuple[Lines, dict[str, Any]]:
+    from .reproduce import show_table
+
+    return show_table(name)
+
+
+def _sweep(name: str) -> tuple[Lines, dict[str, Any]]:
+    from .. import sweeps
+
+    s = sweeps.get(name)
+    size = s.size() if s.search != "bayes" else s.run_cap
+    chosen = f"by {s.metric}, {'highest' if s.maximize else 'lowest'}" if s.metric else "nothing is chosen"
+    agent = " ".join(s.command) if s.command else "no command: `wandb sweep` would not know what to run"
+    lines: Lines = [
+        (f"sweep {s.id}", s.notes or s.title),
+        ("search", f"{s.search}, {'no bound on' if size is None else size} configurations, on the {s.split} split"),
+        ("chosen", chosen),
+        *((p.name, f"{p.distribution} {words(p.options) or words({i.name: i.options for i in p.inside})}") for p in s.parameters),
+        ("early stop", words(s.early) if s.early else ""),
+        ("wandb", agent),
+        ("file", str(s.doc.path)),
+    ]
+    data = {
+        "id": s.id, "search": s.search, "points": size, "split": s.split, "metric": s.metric, "tasks": s.tasks, "methods": s.methods,
+        "parameters": {p.name: {"distribution": p.distribution, **p.options} for p in s.parameters}, "file": str(s.doc.path),
+    }  # fmt: skip
+    return lines, data
+
+
 KINDS: dict[str, Callable[[str], tuple[Lines, dict[str, Any]]]] = {
-    "task": _task, "method": _method, "dataset": _dataset, "prior": _prior, "metric": _metric, "suite": _suite,
+    "task": _task, "method": _method, "dataset": _dataset, "prior": _prior, "metric": _metric, "suite": _suite, "table": _table,
+    "sweep": _sweep,
 }  # fmt: skip
 
 
@@ -198,6 +228,10 @@ def _known(kind: str) -> list[str]:
         from ...tasks.metrics import registry as metrics
 
         return metrics.known()
+    if kind == "sweep":
+        from ..sweeps import known
+
+        return list(known())
     return [str(r["id"]) for r in declared(kind + "s")]
 
 
@@ -206,6 +240,7 @@ def kind_of(name: str) -> str:
     plain = name.partition("[")[0]
     known = {kind: _known(kind) for kind in KINDS}
     hits = [kind for kind, ids in known.items() if plain in ids]
+    hits = [kind for kind in hits if kind != "table"] or hits  # tables are named after methods; `show table ID` shows them
     if name.startswith("folder:"):
         return "dataset"
     if len(hits) == 1:
@@ -236,7 +271,7 @@ def render(lines: Lines, width: int = 120) -> str:
 @include_option
 @json_option
 def show(words_: tuple[str, ...], include: tuple[Path, ...], as_json: bool) -> None:
-    """Explain one task, method (or method[preset]), dataset, prior, metric or suite. KIND is guessed where it is left out."""
+    """Explain one task, method (or method[preset]), dataset, prior, metric, suite or table. KIND is guessed where it is left out."""
     include_folders(include)
     if len(words_) > 2:
         raise click.UsageError(f"Expected [KIND] ID, got {len(words_)} words: {' '.join(words_)}.")
