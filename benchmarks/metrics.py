@@ -162,6 +162,55 @@ def perceptual() -> Iterator[Row]:
         yield "LPIPS alex, 4 x 3 x 128 x 128", "lpips", lambda: float(metric.per_sample(answer, {"clean": clean}).sum()) * 0, theirs, 3
 
 
+def fidelity() -> Iterator[Row]:
+    try:
+        from torch_fidelity.metric_fid import fid_statistics_to_metric
+        from torch_fidelity.metric_kid import kid_features_to_metric
+        from torch_fidelity.metric_prc import prc_features_to_metric
+    except ImportError:
+        print("torch-fidelity is not installed (pip install torch-fidelity): its rows are left out")
+        return
+    x, y = features(4000, 512, 0), features(4000, 512, 1)
+    a, b = Moments().add(x), Moments().add(y)
+    sides = [{"mu": m.mean, "sigma": m.cov} for m in (a, b)]
+    yield (
+        "Frechet algebra, d = 512", "torch-fidelity",
+        lambda: frechet_distance(a.mean, a.cov, b.mean, b.cov),
+        lambda: fid_statistics_to_metric(*sides, False)["frechet_inception_distance"], 3,
+    )  # fmt: skip
+    tensors = torch.from_numpy(x), torch.from_numpy(y)
+    kid = make("kid")
+    yield (
+        "KID, 4,000 x 512", "torch-fidelity (100 subsets of 1,000)",
+        lambda: kid.value(x, Reference(y, 4000, "")),
+        lambda: kid_features_to_metric(*tensors, verbose=False)["kernel_inception_distance_mean"], 1,
+    )  # fmt: skip
+    precision, recall = make("precision"), make("recall")
+    yield (
+        "precision and recall, 4,000 x 512", "torch-fidelity",
+        lambda: [m.value(x, Reference(Manifold(y, 3), 4000, "")) for m in (precision, recall)],
+        lambda: [prc_features_to_metric(*tensors, verbose=False)[k] for k in ("precision", "recall")], 2,
+    )  # fmt: skip
+
+
+def large() -> Iterator[Row]:
+    """Precision of 50,000 rows beside 50,000: what counts is the memory, since scikit-learn's whole matrices would take 40 GB."""
+    x, y = (np.random.default_rng(s).standard_normal((50_000, 64)).astype(np.float32) for s in (0, 1))
+    metric: Any = make("precision")
+
+    def peak() -> int:
+        return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+
+    def ours() -> float:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak()
+        out = metric.value(x, Reference(Manifold(y, 3), len(y), ""))
+        print(f"peak memory of precision, 50,000 x 50,000: {peak() - before} MB above {before} MB")
+        return out
+
+    yield "precision, 50,000 beside 50,000, d = 64", "(nothing: time and memory)", ours, lambda: 0.0, 1
+
+
 def labels() -> Iterator[Row]:
     from sklearn import metrics
     from torchmetrics.functional.classification import multiclass_calibration_error
@@ -197,10 +246,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose group has this word in its name")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    groups = (frechet, statistics, resize, kernel, neighbours, paired, perceptual, labels)
+    groups = (frechet, statistics, resize, kernel, neighbours, fidelity, paired, perceptual, labels, large)
     print(f"{'':48}{'beside':36}{'ours':>10}{'theirs':>10}{'ratio':>8}{'apart':>10}   ({torch.get_num_threads()} threads)")
     for group in groups:
-        if args.only not in group.__name__:
+        if args.only not in group.__name__ or (group is large and args.only != "large"):
             continue
         for what, beside, ours, theirs, repeats in group():
             best = [float("inf"), float("inf")]

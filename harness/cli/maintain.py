@@ -36,10 +36,13 @@ def lock(tasks: tuple[str, ...]) -> None:
 @click.option("-t", "--task", "tasks", multiple=True, help="Task ids, families or globs.")
 @click.option("-m", "--method", "methods", multiple=True, help="Variants whose fits and priors are to be shipped.")
 @click.option("-s", "--seed", "seeds", multiple=True, type=Integers())
+@click.option("--prior-seed", "prior_seeds", multiple=True, type=Integers(), help="Other trainings of the priors.")
 @click.option("--suite", help="Ship every fit and prior that a suite needs.")
 @click.option("--again", is_flag=True, help="Train again what is pinned already.")
 @include_option
-def pin(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: str | None, again: bool, include: tuple[Path, ...]) -> None:
+def pin(
+    tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, prior_seeds: tuple, suite: str | None, again: bool, include: tuple[Path, ...]
+) -> None:  # fmt: skip
     """Train fits and priors (where they are not stored) and ship their weights: baselines/weights, configs/pins.yaml."""
     include_folders(include)
     if bool(suite) == bool(tasks or methods):
@@ -49,10 +52,12 @@ def pin(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: s
     from ..build import Builder
     from ..plan import plan
 
-    chosen = suites.get(suite).cells if suite else (suites.Cell(tuple(registry.match(tasks)), methods, tuple(flat(seeds)) or (0,)),)
+    others = tuple(flat(prior_seeds))
+    one = suites.Cell(tuple(registry.match(tasks)), methods, tuple(flat(seeds)) or (0,), prior_seeds=others) if not suite else None
+    chosen = (one,) if one else suites.get(suite or "").cells
     refs: dict[str, ArtifactRef] = {}
     for cell in chosen:
-        for unit in plan(cell.tasks, suites.expand(cell), seeds=cell.seeds, pins=False, skipped=[]):
+        for unit in plan(cell.tasks, suites.expand(cell), seeds=cell.seeds, prior_seeds=cell.prior_seeds, pins=False, skipped=[]):
             refs.update({ref.key: ref for a in unit.artifacts for ref in a.walk()})
     if not refs:
         raise RequestError("Nothing of what was named is trained, so there is nothing to ship.")
@@ -62,7 +67,7 @@ def pin(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: s
             click.echo(f"{ref}: pinned already")
             continue
         artifact = builder.artifact(ref)
-        command = f"scorebench pin --again {_words(tasks, methods, seeds, suite)}"
+        command = f"scorebench pin --again {_words(tasks, methods, seeds, suite, others)}"
         entry = artifacts.pin(artifact, pin_name(ref, refs.values()), command=command, code=ref.key)
         size = (artifacts.PACKAGE / entry["file"]).stat().st_size
         click.echo(f"{ref}: {entry['file']}, {size / 1e6:.2f} MB, trained in {entry.get('train_s', 0):.0f} s")
@@ -71,16 +76,20 @@ def pin(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: s
 def pin_name(ref: ArtifactRef, others: Iterable[ArtifactRef]) -> str:
     """Return the file name of a pin: owner, task and seed; the preset too where another fit would have the same name."""
     if ref.kind == "prior":
-        return ref.owner
+        from ...baselines import components
+
+        declared = components.get(ref.owner).seed
+        return ref.owner if ref.seed == declared else f"{ref.owner}-s{ref.seed}"
     parts = [ref.owner, (ref.task or "").replace("/", "-"), f"s{ref.seed}"]
     same = [o for o in others if (o.kind, o.owner, o.task, o.seed) == (ref.kind, ref.owner, ref.task, ref.seed)]
     return "-".join(parts if len(same) < 2 else [*parts, ref.recipe[:6]])
 
 
-def _words(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: str | None) -> str:
+def _words(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite: str | None, priors: Sequence[int]) -> str:
     if suite:
         return f"--suite {suite}"
     words = [f"-t {t}" for t in tasks] + [f"-m {m}" for m in methods] + [f"-s {s}" for s in flat(seeds)]
+    words += [f"--prior-seed {s}" for s in priors]
     return " ".join(words)
 
 

@@ -18,6 +18,9 @@ from .frechet import check_rows
 from .weights import SHIPPED, WEIGHTS, file_sha256, user_file
 
 BLOCK = 2048
+"""Most rows in a block."""
+ROOM = 2**25
+"""Most distances in a block: 256 MB."""
 KYNKAANNIEMI = "Kynkaanniemi et al., Improved Precision and Recall Metric for Assessing Generative Models, NeurIPS 2019."
 NAEEM = "Naeem, Oh, Uh, Choi and Yoo, Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020."
 
@@ -30,8 +33,9 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, np.nd
     centre = y.mean(0)
     x, y = x - centre, y - centre
     yy = np.einsum("ij,ij->i", y, y)
-    for i in range(0, len(x), BLOCK):
-        part = x[i : i + BLOCK]
+    rows = max(1, min(BLOCK, ROOM // max(1, len(y))))
+    for i in range(0, len(x), rows):
+        part = x[i : i + rows]
         out = part @ y.T
         out *= -2
         out += yy
