@@ -41,7 +41,8 @@ def lock(tasks: tuple[str, ...]) -> None:
 @click.option("--again", is_flag=True, help="Train again what is pinned already.")
 @include_option
 def pin(
-    tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, prior_seeds: tuple, suite: str | None, again: bool, include: tuple[Path, ...]
+    tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, prior_seeds: tuple, suite: str | None, again: bool,
+    include: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Train fits and priors (where they are not stored) and ship their weights: baselines/weights, configs/pins.yaml."""
     include_folders(include)
