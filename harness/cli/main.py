@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "board": ("board:board", "Show the leaderboard of a task, a family or all tasks."),
     "compare": ("compare:compare", "Compare two variants on the same samples, in words."),
     "reproduce": ("reproduce:reproduce", "Reproduce a paper's table: paper, ours, difference, verdict."),
-    "table": ("reproduce:reproduce", "The same as reproduce."),
+    "table": ("reproduce:table", "The same as reproduce."),
     "claims": ("claims:claims", "What papers claim, and what the records say to it."),
     "cite": ("cite:cite", "Print BibTeX of methods, datasets and metrics."),
     "inputs": ("submitted:inputs", "Write a task's observations as arrays, for software outside scorebench."),

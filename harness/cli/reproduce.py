@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,6 +132,10 @@ def reproduce(
         for text in failed:
             click.echo(text)
     return max(exit_code(results), int(bool(failed)))
+
+
+table = copy.copy(reproduce)
+table.name = "table"
 
 
 def _run(found: PaperTable, resolved: How, store: Path, include: tuple[Path, ...], as_json: bool) -> list[str]:
