@@ -84,9 +84,13 @@ class TrainedPrior(Prior, lightning.LightningModule):
             return tokens
         return super().condition(request)
 
+    def level(self, t: Tensor, n: int) -> Tensor:
+        """Return what the network is told about the time, (n,): lambda / 4, bounded."""
+        lam = self.schedule.lam(t).clamp(-10, 10)
+        return lam / 4 if lam.ndim else (lam / 4).expand(n)
+
     def raw(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        lam = self.schedule.lam(t).clamp(-10, 10).to(x.device, x.dtype)
-        level = lam / 4 if lam.ndim else (lam / 4).expand(len(x))
+        level = self.level(t, len(x)).to(x.device, x.dtype)
         return self.network(x, level, cond.to(x.device) if cond is not None else None)
 
     # ------------------------------------------------------------------ training

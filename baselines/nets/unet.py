@@ -126,13 +126,21 @@ class ScoreUNet(nn.Module):
         self.leave = nn.Sequential(_norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, channels, 3, padding=1)))
 
     def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+        told = self.told(level, label, len(x))
+        return self.decode(*self.encode(x, *told), *told)
+
+    def told(self, level: Tensor, label: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
+        """Return what every block is told: the embedding (n, embedding), and the words of the captions where there are such."""
         e, words = self.level(level), None
         if self.label is not None:
-            e = e + self.label(label, len(x))
+            e = e + self.label(label, n)
         if self.caption is not None:
-            words = self.caption(label, len(x))
+            words = self.caption(label, n)
             e = e + self.gist(words.mean(1))
-        e = F.silu(e)
+        return F.silu(e), words
+
+    def encode(self, x: Tensor, e: Tensor, words: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return the features behind the middle, and those kept for the skip connections (the first half of the network)."""
         h, kept = self.enter(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x), []
         for layer in self.down:
             if isinstance(layer, ResBlock):
@@ -142,7 +150,11 @@ class ScoreUNet(nn.Module):
                 h = kept[-1] = layer(h, words)
             else:
                 h = layer(h)
-        h = self.middle2(self.attend(self.middle1(h, e)), e)
+        return self.middle2(self.attend(self.middle1(h, e)), e), kept
+
+    def decode(self, h: Tensor, kept: Sequence[Tensor], e: Tensor, words: Tensor | None = None) -> Tensor:
+        """Return the output from what `encode` returned (the second half)."""
+        kept = list(kept)
         for layer in self.up:
             if isinstance(layer, ResBlock):
                 h = layer(torch.cat([h, kept.pop()], 1), e)
