@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...leaderboards.board import Board
     from ...leaderboards.sources import Gathered
 
-FORMATS = ("terminal", "md", "csv", "json", "html")
+FORMATS = ("terminal", "md", "csv", "json", "html", "hf")
 
 
 def meta_of(spec: TaskSpec) -> dict[str, Any]:
@@ -120,9 +120,39 @@ def render(boards: Sequence[Board], form: str, records: Gathered, single: bool =
         from ...leaderboards.render_csv import render as as_csv
 
         return as_csv(boards)
+    if form == "hf":
+        from ...leaderboards.render_hf import render as as_hf
+
+        return as_hf(boards)
     from ...leaderboards.html import page
 
     return page(boards, records)
+
+
+def standings(boards: Sequence[Board], form: str) -> str:
+    """Return the standings across the tasks of each family as text of a format (terminal, md or json); empty where there is but one board."""
+    from ...leaderboards import across
+    from .common import json_text
+
+    families: dict[str, list[Board]] = {}
+    for b in boards:
+        families.setdefault(b.meta["family"], []).append(b)
+    found = [across.across(members) for members in families.values() if len(members) > 1]
+    if form == "json":
+        return json_text([f.data() for f in found])
+    if form == "md":
+        return "\n".join(text for f in found if (text := across.markdown(f)))
+    return "\n\n".join("\n".join(lines) for f in found if (lines := across.lines(f)))
+
+
+def write_hf(boards: Sequence[Board], folder: Path, dataset: str | None) -> int:
+    """Write the files of each row's model repository under ``folder``; return how many rows."""
+    from ...leaderboards import render_hf
+
+    found = render_hf.files(boards, dataset or render_hf.DATASET)
+    for name, content in found.items():
+        out_file(folder / name, content)
+    return len({name.split("/")[0] for name in found})
 
 
 def against_accepted(board: Board) -> list[str]:
@@ -162,12 +192,14 @@ def print_board(task: str, budget: str, store: Path) -> None:
 @click.option("--budget", "budgets", multiple=True, metavar="B", help="A budget of the task; repeatable (default: those with rows).")
 @click.option("--split", type=click.Choice(("test", "dev")), default="test", show_default=True)
 @click.option("--accepted", is_flag=True, help="Only the accepted records that ship with the package.")
+@click.option("--across", "only_across", is_flag=True, help="Only the standings across a family's tasks: gap closed and win rates.")
+@click.option("--hub-dataset", metavar="OWNER/NAME", help="With --format hf --out DIR: the benchmark dataset that results name.")
 @click.option("--stale", is_flag=True, help="Find rows made by other code than is installed now (slower: imports the methods).")
 @store_option
 @include_option
 def board(
     what: tuple[str, ...], form: str | None, out: Path | None, as_json: bool, budgets: tuple[str, ...], split: str, accepted: bool, stale: bool,
-    store: Path | None, include: tuple[Path, ...],
+    only_across: bool, hub_dataset: str | None, store: Path | None, include: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Show the leaderboard of a task, of a family's tasks, or of all: your records and the accepted ones that ship with the package."""
     include_folders(include)
@@ -184,13 +216,23 @@ def board(
     boards = build_all(tasks, records, budgets, split, stale)
     if not single and not budgets:  # an empty board tells nothing among many
         boards = [b for b in boards if b.rows or b.failed] or boards
-    text = render(boards, form, records, single, to_terminal=out is None and sys.stdout.isatty())
+    if form == "hf" and out is not None:
+        click.echo(f"Wrote {write_hf(boards, out, hub_dataset)} model repositories to {out}.")
+        return
+    if only_across:
+        if form not in ("terminal", "md", "json"):
+            raise RequestError(f"--across is written as terminal, md or json, not {form}.")
+        text = standings(boards, form) or "One board has no standings across tasks; name a family, or all."
+    else:
+        text = render(boards, form, records, single, to_terminal=out is None and sys.stdout.isatty())
+        if form in ("terminal", "md") and (more := standings(boards, form)):
+            text += f"\n\n{more}" if form == "terminal" else f"\n{more}"
     if out is not None:
         out_file(out, text)
         click.echo(f"Wrote {len(boards)} board{'s' * (len(boards) != 1)} to {out}.")
         return
     click.echo(text, nl=not text.endswith("\n"))
-    if form == "terminal":
+    if form == "terminal" and not only_across:
         for b in boards:
             for line in against_accepted(b):
                 click.echo(f"  {line}")
