@@ -157,7 +157,8 @@ def settings(target: Target) -> Any:
     import wandb
 
     return wandb.Settings(
-        silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True,
+        silent=True, console="off", program="scorebench", disable_git=True, disable_code=True, x_disable_stats=True,
+        x_disable_meta=True, x_disable_machine_info=True,
         x_save_requirements=False, host="", init_timeout=min(90.0, target.timeout), finish_timeout=target.timeout if target.online else 0.0,
         finish_timeout_raises=target.online, x_graphql_retry_max=3, x_graphql_timeout_seconds=min(30.0, target.timeout),
         x_file_stream_retry_max=3, x_file_transfer_retry_max=3,
@@ -170,6 +171,7 @@ def environment(target: Target) -> Iterator[None]:
     folder = target.store / "publish"
     wanted = {"WANDB_DATA_DIR": folder / "data", "WANDB_CACHE_DIR": folder / "cache", "WANDB_ARTIFACT_DIR": folder / "artifacts"}
     added = {k: str(v.resolve()) for k, v in wanted.items() if k not in os.environ}
+    added |= {"WANDB_SILENT": "true"} if "WANDB_SILENT" not in os.environ else {}
     os.environ.update(added)
     try:
         yield
@@ -182,8 +184,8 @@ def reason(error: BaseException) -> str:
     """Return why the client gave up, in one line without addresses of objects."""
     text = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     if isinstance(error, TimeoutError) or "timed out" in text.lower() or "timeout" in text.lower():
-        return f"the service did not answer in time ({text}); the same command goes on from here."
-    return f"{text}; the same command goes on from here."
+        return f"the service did not answer in time ({text})."
+    return f"{text}."
 
 
 # ------------------------------------------------------------------ plain data to the client's own

@@ -76,16 +76,19 @@ def training_plans(boards: Iterable[Board], components: Mapping[str, Component],
     ``weights`` False, and weights that are not here or were learned from data that may never be shown, leave the hash alone.
     """
     used: dict[str, set[str]] = {}
+    data: dict[str, Input] = {}
     for board in boards:
         for row in own(board, accepted):
+            made = dataset_input(board, row.group.first)
+            data[str(board.meta.get("dataset"))] = made
             for r in row.group.units.values():
                 for entry in r["artifacts"].values():
                     if isinstance(entry, Mapping) and entry.get("sha256"):
                         used.setdefault(f"sha-{entry['sha256'][:12]}", set()).add(board.task)
-    return [_training_plan(components[v], sorted(tasks), weights) for v, tasks in used.items() if v in components]
+    return [_training_plan(c, sorted(tasks), weights, data.get(c.dataset)) for v, tasks in used.items() if (c := components.get(v)) is not None]
 
 
-def _training_plan(c: Component, tasks: Sequence[str], weights: bool) -> RunPlan:
+def _training_plan(c: Component, tasks: Sequence[str], weights: bool, data: Input | None) -> RunPlan:
     there = weights and c.path is not None and c.pixels != "never"
     config = {
         "owner": c.owner, "kind": c.kind, "seed": c.seed, "sha256": c.sha256, "trained on": {"task": c.meta.get("task"), "dataset": c.dataset,
@@ -104,7 +107,7 @@ def _training_plan(c: Component, tasks: Sequence[str], weights: bool) -> RunPlan
     summary = scalars({k: c.meta.get(k) for k in TRAINING} | ({"loss": c.meta["losses"][-1][1]} if c.meta.get("losses") else {}))
     return RunPlan(
         c.run_id, name, str(c.meta.get("task") or "priors"), "train", tags(c.kind, c.owner), impersonal(config), summary,
-        ("weights" if there else "hash",), make=make,
+        ("weights" if there else "hash",), () if data is None else (data,), make=make,
     )  # fmt: skip
 
 
@@ -131,8 +134,9 @@ def _line(board: Board, row: Row, metrics: Sequence[str]) -> tuple[Cell, ...]:
     )  # fmt: skip
 
 
-def leaderboard_plan(boards: Sequence[Board], results: Sequence[Input] = ()) -> RunPlan:
-    """Return the run that holds every board as a table and as an artifact; ``results`` are the published rows' artifacts."""
+def leaderboard_plan(boards: Sequence[Board], results: Sequence[Input] = (), link: str | None = None) -> RunPlan:
+    """Return the run that holds every board as a table and as an artifact; ``results`` are the published rows' artifacts, ``link`` the
+    collection that boards will be linked to."""
     best = {b: next((r for r in b.rows if r.rank == 1), None) for b in boards}
     summary: dict[str, Any] = {"boards": len(boards), "rows": sum(len(b.rows) for b in boards)}
     for b, row in best.items():
@@ -149,7 +153,7 @@ def leaderboard_plan(boards: Sequence[Board], results: Sequence[Input] = ()) -> 
             content.outputs.append(Output(f"board-{board_slug(b)}", "board", files, metadata, content_version(files), about))
         return content
 
-    seen = tuple(digest(board_data(b)) for b in boards)
+    seen = (*(digest(board_data(b)) for b in boards), *([f"link {link}"] if link else []))
     return RunPlan(
         LEADERBOARD, "leaderboard", "leaderboards", LEADERBOARD, tags(*dict.fromkeys(b.task.split("/")[0] for b in boards)),
         {"boards": names, "inputs": {i.role: i.path for i in results}}, scalars(summary), seen, tuple(results),

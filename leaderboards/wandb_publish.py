@@ -131,7 +131,7 @@ def publish(
                 sent = client.send(plan)
             except PublishError as e:
                 done = len(outcome.sent) + len(outcome.kept)
-                raise PublishError(f"{str(e).rstrip('.')} ({done} of {total} runs are published).") from e
+                raise PublishError(f"{str(e).rstrip('.')} ({done} of {total} runs are published; the same command goes on from there).") from e
             journal.add(target, plan, sent.where, sent.outputs)
             entry = journal.entries[target.key, plan.id]
             outcome.sent.append(plan.id)
@@ -146,7 +146,7 @@ def publish(
 
     for plan in todo:
         one(plan)
-    one(leaderboard_plan(boards, results))
+    one(leaderboard_plan(boards, results, target.link))
     return outcome
 
 
