@@ -70,10 +70,11 @@ def model_index(variant: str, rows: Sequence[Row]) -> dict[str, Any]:
         b = row.board
         metrics = [{"type": m, "value": c["mean"], "name": notes(row, m, c)} for m, c in _values(row)]
         if metrics:
-            data = {"type": str(b.meta.get("dataset", b.task)), "name": str(b.meta.get("title", b.task)), "config": f"{b.task}@{b.version}"}
+            data: dict[str, Any] = {"type": str(b.meta.get("dataset", b.task)), "name": str(b.meta.get("title", b.task)), "split": b.split}
+            data["config"] = f"{b.task}@{b.version}"
             family = str(b.meta.get("family", ""))
             task = {"type": TASK_TYPES.get(family, "other"), "name": family}
-            results.append({"task": task, "dataset": {**data, "split": b.split}, "metrics": metrics})
+            results.append({"task": task, "dataset": data, "metrics": metrics})
     return {"name": variant, "results": results}
 
 

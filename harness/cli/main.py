@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": ("reproduce:reproduce", "Reproduce a paper's table: paper, ours, difference, verdict."),
     "table": ("reproduce:table", "The same as reproduce."),
     "claims": ("claims:claims", "What papers claim, and what the records say to it."),
+    "paper": ("paper:paper", "Write a table for a paper: LaTeX, Markdown, CSV or HTML."),
     "cite": ("cite:cite", "Print BibTeX of methods, datasets and metrics."),
     "inputs": ("submitted:inputs", "Write a task's observations as arrays, for software outside scorebench."),
     "score": ("submitted:score", "Score answers made outside scorebench."),
