@@ -56,6 +56,7 @@ def row_data(row: Row, brief: bool = False) -> dict[str, Any]:
         "draws": len(g.draws),
         "stale": bool(g.stale),
         "selection": g.selection,
+        "configurations_tried": max(int(r.get("configurations_tried") or 1) for r in g.units.values()),
         "cost": dict(g.costs),
         "metrics": {m: cell(row, m, brief and m != row.board.primary) for m in row.board.metrics},
         "near_best": row.near_best,

@@ -70,6 +70,8 @@ def _one(table: PaperTable, c: Cell, gathered: Gathered, meta: Mapping[str, Any]
         return Result(c, "unavailable", note=c.notes or "nothing here reproduces this row")
     found = newest(matching(c, gathered, meta))
     _, files_missing = c.found()
+    if c.include is not None and not c.include.is_dir():
+        files_missing = f"the plug-in {c.include.name} is not installed with the package; it is in the repository's examples"
     if not found:
         if why := "; ".join(x for x in (data_missing.rstrip("."), files_missing) if x):
             return Result(c, "unavailable", note=why)

@@ -88,6 +88,9 @@ def names(items: Sequence[str], most: int = 4) -> str:
     return ", ".join(items) if len(items) <= most else f"{', '.join(items[:most])} and {len(items) - most} more"
 
 
+SELECTED = {"dev-noisy": "noisy dev data", "dev-clean": "clean dev data", "test-clean": "clean test data"}
+"""How a record's selection reads, where it is not the last weights."""
+
 BIASED_BELOW = 10_000
 """Number of samples below which a board says that a Frechet distance is biased."""
 
@@ -119,6 +122,13 @@ def footnotes(data: Data) -> list[str]:
     if small:
         sizes = names([f"{m} (n = {n:,})" for m, n in small.items()])
         out.append(f"Biased upwards at this number of samples: {sizes}; a Frechet distance below 10,000 samples compares equal n only.")
+    other: dict[str, list[str]] = {}
+    for r in rows:
+        if r["selection"] != "last":
+            other.setdefault(r["selection"], []).append(r["variant"])
+    out += [f"Weights chosen on {SELECTED[how]}: {names(variants)}; the last ones elsewhere." for how, variants in other.items()]
+    if tried := [f"{r['variant']} ({r['configurations_tried']})" for r in rows if r["configurations_tried"] > 1]:
+        out.append(f"Configurations tried on dev before the one shown: {names(tried)}.")
     if stale := [r["variant"] for r in rows if r["stale"]]:
         out.append(f"Stale, because the code has changed since: {names(stale)}; run them again to refresh.")
     if any(r["cost"].get("exclusive") is False for r in rows):

@@ -101,6 +101,17 @@ def test_partial_test_clean_failed_and_stale_rows(store, make):
     assert by["dncnn"]["rank"] == 1
 
 
+def test_how_weights_were_chosen_is_shown(store, make):
+    store.append(*make.unit("tuned", level=27, selection="dev-noisy", configurations_tried=12))
+    board = board_of(store, make)
+    by = {r["variant"]: r for r in render_json.board_data(board)["rows"]}
+    assert (by["tuned"]["selection"], by["tuned"]["configurations_tried"], by["nlm"]["configurations_tried"]) == ("dev-noisy", 12, 1)
+    for text in (render_terminal.render([board]), render_markdown.render([board]).replace("\\", "")):
+        said = " ".join(text.split())
+        assert "Weights chosen on noisy dev data: tuned; the last ones elsewhere." in said
+        assert "Configurations tried on dev before the one shown: tuned (12)." in said
+
+
 def test_new_code_or_settings_supersede_old_ones(store, make):
     for draw in range(3):
         store.append(*make.unit("nlm", draw=draw, level=28.5, code="code2", suffix="-new"))
