@@ -27,9 +27,19 @@ from ..configs.errors import RequestError, nearest
 NAME = "scorebench.toml"
 PROFILE_FIELDS: dict[str, type] = {
     "executor": str, "workers": int, "device": str, "precision": str, "batch_size": int, "time_limit": str, "memory_limit": str,
+    "retries": int, "max_failures": int, "ray": dict, "slurm": dict,
 }  # fmt: skip
 """What a profile (and the file's top level) may set: the options of ``scorebench run`` that say how, never what."""
-EXECUTORS = ("inline", "process")
+EXECUTORS = ("inline", "process", "ray", "slurm")
+TABLES: dict[str, dict[str, tuple[type, ...]]] = {
+    "ray": {"address": (str,), "cpus": (int, float), "gpus": (int, float)},
+    "slurm": {
+        "partition": (str,), "account": (str,), "qos": (str,), "constraint": (str,), "time": (str, int), "cpus": (int,), "gpus": (int,),
+        "mem": (str,), "setup": (list,), "units_per_job": (int,), "array": (int,), "requeues": (int,), "signal_s": (int,), "options": (dict,),
+        "cluster": (str,),
+    },
+}  # fmt: skip
+"""The tables of a profile for one executor; docs/cluster.md says what each field means."""
 _TOP: dict[str, type] = {"store": str, "include": list, "profile": str, "profiles": dict, **PROFILE_FIELDS}
 
 
@@ -49,6 +59,8 @@ class Config:
         name = profile or self.profile
         if name is None:
             return dict(self.how)
+        if Path(name).suffix in (".yaml", ".yml", ".toml"):
+            return {**self.how, **profile_file(Path(name).expanduser())}
         if name not in self.profiles:
             close = nearest(name, self.profiles)
             known = ", ".join(self.profiles) or "none"
@@ -104,6 +116,40 @@ def load(start: Path | None = None) -> Config:
     return config
 
 
+def profile_file(path: Path) -> dict[str, Any]:
+    """Read a profile that stands in a file of its own, in YAML or TOML; RequestError in one sentence when it is wrong."""
+    if path.suffix == ".toml":
+        import tomllib
+
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as e:
+            raise RequestError(f"{path} cannot be read ({e.strerror}); check the path.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise RequestError(f"{path}: not valid TOML: {e}") from None
+    else:
+        from ..configs.loader import read
+
+        data = read(path).data
+    _check(path, data, PROFILE_FIELDS, "")
+    return data
+
+
+def _check_table(path: Path, name: str, table: Mapping[str, Any], prefix: str) -> None:
+    fields = TABLES[name]
+    for key, value in table.items():
+        if key not in fields:
+            close = nearest(key, fields)
+            hint = f"did you mean '{close[0]}'?" if close else f"accepted: {', '.join(fields)}."
+            raise RequestError(f"{path}: unknown field '{prefix}{name}.{key}'; {hint}")
+        if not isinstance(value, fields[key]) or isinstance(value, bool):
+            kinds = " or ".join(t.__name__ for t in fields[key])
+            raise RequestError(f"{path}: field '{prefix}{name}.{key}' must be {kinds}, not {value!r}.")
+        least = 0 if key in ("gpus", "requeues") else 1
+        if isinstance(value, int) and value < least:
+            raise RequestError(f"{path}: field '{prefix}{name}.{key}' is {value}; accepted: {least} or more.")
+
+
 def _check(path: Path, data: dict[str, Any], fields: Mapping[str, type], prefix: str) -> None:
     for name, value in data.items():
         if name not in fields:
@@ -114,5 +160,8 @@ def _check(path: Path, data: dict[str, Any], fields: Mapping[str, type], prefix:
             raise RequestError(f"{path}: field '{prefix}{name}' must be {fields[name].__name__}, not {value!r}.")
         if name == "executor" and value not in EXECUTORS:
             raise RequestError(f"{path}: field '{prefix}{name}' is {value!r}; accepted: {', '.join(EXECUTORS)}.")
-        if isinstance(value, int) and value < 1:
-            raise RequestError(f"{path}: field '{prefix}{name}' is {value}; accepted: 1 or more.")
+        least = 0 if name == "retries" else 1
+        if isinstance(value, int) and value < least:
+            raise RequestError(f"{path}: field '{prefix}{name}' is {value}; accepted: {least} or more.")
+        if name in TABLES:
+            _check_table(path, name, value, prefix)

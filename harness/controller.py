@@ -9,19 +9,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from ..configs.errors import RequestError, RunError, nearest
+from ..configs.errors import RequestError, RunError
 from ..leaderboards.ledger import Store
 from . import artifacts
 from .claims import Claims
 from .environment import environment, environment_key, remember_command
 from .executors.base import Executor, Job, Report, Result, include, record_failure
+from .executors.choose import default_executor
 from .executors.inline import InlineExecutor
-from .executors.process import ProcessExecutor
 from .plan import undone
-from .progress import Interrupted, Left, Status, Summary
+from .progress import Interrupted, Left, Policy, Status, Summary
 from .unit import ArtifactRef, RunContext, Unit
 
 POLL = 0.25
@@ -33,14 +32,16 @@ def run_units(
     context: RunContext,
     executor: Executor,
     progress: Callable[[Status], None] = lambda status: None,
+    policy: Policy | None = None,
+    fields: Callable[[Unit], dict[str, Any]] = lambda unit: {},
 ) -> Summary:
     """Run ``units`` (of `plan.plan`), skipping those the store has, and return the summary.
 
     Components are trained first, each once; a failed unit is recorded with its kind and the others go on. When this raises, the executor is
     closed. Raises RequestError or RunError when the store cannot take records, Interrupted after Ctrl-C (a second Ctrl-C ends the process
-    at once).
+    at once). ``policy``: what is tried again, and when failures end the run; ``fields``: further fields of a unit's record.
     """
-    return Controller(units, context, executor, progress).run()
+    return Controller(units, context, executor, progress, policy, fields).run()
 
 
 def records_of(units: Sequence[Unit], store: Store) -> list[dict[str, Any] | None]:
@@ -57,8 +58,17 @@ def records_of(units: Sequence[Unit], store: Store) -> list[dict[str, Any] | Non
 class Controller:
     """One run of a plan. Holds the claims of what it runs, and no other state that matters: the store is the state."""
 
-    def __init__(self, units: Sequence[Unit], context: RunContext, executor: Executor, progress: Callable[[Status], None]) -> None:
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        context: RunContext,
+        executor: Executor,
+        progress: Callable[[Status], None],
+        policy: Policy | None = None,
+        fields: Callable[[Unit], dict[str, Any]] = lambda unit: {},
+    ) -> None:
         self.units, self.executor, self.tell = units, executor, progress
+        self.policy, self.fields = policy or Policy(), fields
         self.context = context.with_(store=context.store.resolve(), workers=executor.slots)
         self.store = Store(self.context.store)
         self.claims = Claims(self.context.store / "claims")
@@ -70,6 +80,8 @@ class Controller:
         self.ready: deque[Unit] = deque()
         self.blocked: list[Unit] = []
         self.elsewhere: list[Unit] = []
+        self.again: list[tuple[float, Job]] = []
+        self.tries: dict[str, int] = {}
         self.stopping = False
         self.started = time.monotonic()
         self.left = Left(executor.slots)
@@ -130,36 +142,63 @@ class Controller:
         return any(ref.key in self.refs for component in unit.artifacts for ref in component.walk())
 
     def _unfinished(self) -> int:
-        return len(self.ready) + len(self.blocked) + len(self.elsewhere) + sum(j.unit is not None for j in self.running.values())
+        jobs = [*self.running.values(), *(job for _, job in self.again)]
+        return len(self.ready) + len(self.blocked) + len(self.elsewhere) + sum(j.unit is not None for j in jobs)
 
     def _loop(self) -> None:
-        while self.refs or self.ready or self.blocked or self.elsewhere or self.running:
+        while self.refs or self.ready or self.blocked or self.elsewhere or self.running or self.again:
             if self.stopping:
                 raise Interrupted(self.summary, self._unfinished())
-            self._dispatch()
+            if self._too_many():
+                self._give_up()
+            else:
+                self._dispatch()
             events = self.executor.wait(POLL) if self.running else []
             for event in events:
                 if isinstance(event, Report):
                     self._report(event)
                 else:
                     self._finish(event)
-            if not self.running and self.elsewhere and not self.ready:
+            if not self.running and (self.elsewhere or self.again) and not self.ready:
                 time.sleep(POLL)
+
+    def _too_many(self) -> bool:
+        return self.policy.max_failures is not None and self.summary.failed >= self.policy.max_failures
+
+    def _give_up(self) -> None:
+        """Start nothing more: too many units have failed. What runs is finished; the rest is left to the next start of the same command."""
+        self.summary.unstarted += self._unfinished() - sum(j.unit is not None for j in self.running.values())
+        for _, job in self.again:
+            self.claims.drop(job.id)
+        self.again = []
+        self.ready.clear()
+        self.blocked, self.elsewhere = [], []
+        self.refs = {key: ref for key, ref in self.refs.items() if key in self.running}
 
     def _dispatch(self) -> None:
         """Start what can start: components whose own components are there, then units whose components are there."""
         self._look_elsewhere()
         while len(self.running) < self.executor.slots and not any(j.unit is not None and j.unit.exclusive for j in self.running.values()):
-            job = self._next_component() or self._next_unit()
+            job = self._next_try() or self._next_component() or self._next_unit()
             if job is None:
                 return
             self.running[job.id] = job
             self._say("step", what=str(job), unit=job.unit)
             self.executor.submit(job)
 
+    def _next_try(self) -> Job | None:
+        """Return a job whose time to be tried again has come."""
+        for entry in self.again:
+            exclusive = entry[1].unit is not None and entry[1].unit.exclusive
+            if entry[0] <= time.monotonic() and not (exclusive and self.running):
+                self.again.remove(entry)
+                return entry[1]
+        return None
+
     def _next_component(self) -> Job | None:
+        waiting = {job.id for _, job in self.again}
         for ref in list(self.refs.values()):
-            if ref.key in self.running or any(n.key in self.refs for n in ref.needs):
+            if ref.key in self.running or ref.key in waiting or any(n.key in self.refs for n in ref.needs):
                 continue
             bad = next((self.broken[n.key] for n in ref.needs if n.key in self.broken), None)
             if bad is None:
@@ -175,7 +214,7 @@ class Controller:
             if not self._claim(unit):
                 continue
             context = self.context.with_(workers=1, exclusive=True) if unit.exclusive else self.context
-            job = Job(unit.unit_id, context, unit=unit)
+            job = Job(unit.unit_id, context, unit=unit, fields=self.fields(unit))
             keys = [ref.key for component in unit.artifacts for ref in component.walk()]
             bad = next((self.broken[k] for k in keys if k in self.broken), None)
             if bad is None:
@@ -256,6 +295,8 @@ class Controller:
         self._writers |= {result.facts["writer"]} if result.facts.get("writer") else set()
         if result.status == "fatal":
             raise RunError(result.message)
+        if result.status == "failed" and result.transient and not result.recorded and self._try_again(job, result):
+            return
         if job.ref is not None:
             bad = None if result.status == "ok" else (result.kind, result.message)
             self._component_done(job.ref, bad, result.seconds, bool(result.facts.get("fresh")), bool(result.facts.get("train_gflops")))
@@ -271,6 +312,18 @@ class Controller:
                 record_failure(job, result.kind, result.message, result.seconds)
             self._unit_failed(job, result.kind, result.message, result.seconds)
         self.claims.drop(job.id)
+
+    def _try_again(self, job: Job, result: Result) -> bool:
+        """Queue a job for another try, if one is left. Its claim is kept."""
+        tries = self.tries[job.id] = self.tries.get(job.id, 0) + 1
+        if tries > self.policy.retries or (job.unit is not None and self._recorded(job.unit)):
+            return False
+        delay = self.policy.delay(tries)
+        self.again.append((time.monotonic() + delay, job))
+        self.summary.retried += 1
+        again = f"{result.kind}: {result.message} It is tried again in {delay:g} s ({tries} of {self.policy.retries})."
+        self._say("retry", what=str(job), message=again, unit=job.unit, seconds=result.seconds)
+        return True
 
     def _component_done(
         self, ref: ArtifactRef, bad: tuple[str, str] | None, seconds: float = 0.0, fresh: bool = False, spent: bool = False
@@ -336,14 +389,4 @@ class Controller:
             signal.signal(signal.SIGINT, before)
 
 
-def default_executor(name: str, workers: int | None = None, threads: int = 1, store: Path | None = None) -> Executor:
-    """Make the executor ``name`` (inline or process); RequestError when it is unknown."""
-    if name == "inline":
-        return InlineExecutor(threads)
-    if name == "process":
-        return ProcessExecutor(workers, threads, None if store is None else store / "logs")
-    close = nearest(name, ("inline", "process"))
-    raise RequestError(f"Unknown executor {name!r}; {'did you mean ' + close[0] + '?' if close else 'accepted: inline, process.'}")
-
-
-__all__ = ["Controller", "Interrupted", "Left", "Status", "Summary", "default_executor", "records_of", "run_units"]
+__all__ = ["Controller", "Interrupted", "Left", "Policy", "Status", "Summary", "default_executor", "records_of", "run_units"]

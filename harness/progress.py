@@ -13,15 +13,33 @@ GUESS = 2.0
 
 
 @dataclass(frozen=True)
+class Policy:
+    """What a run does about failures.
+
+    ``retries``: how often a job is tried again whose failure may be transient (`executors.base.Result`), after ``backoff`` seconds, four times
+    as many before each further try. ``max_failures``: how many failed units end the run (None: none does); what runs is finished.
+    """
+
+    retries: int = 2
+    backoff: float = 1.0
+    max_failures: int | None = None
+
+    def delay(self, tries: int) -> float:
+        """Return the seconds to wait after the ``tries``-th try failed."""
+        return min(60.0, self.backoff * 4 ** (tries - 1))
+
+
+@dataclass(frozen=True)
 class Status:
     """One line about a run.
 
     ``kind``: ``started`` (the plan is known), ``step`` (a job began or went on: ``what``, ``part`` of it is done), ``finished`` (a job ended
-    with ``outcome``: ok, failed, cached, elsewhere; ``message`` says why), ``waiting`` (for another controller), ``note``. ``done`` of
+    with ``outcome``: ok, failed, cached, elsewhere; ``message`` says why), ``retry`` (a job is tried again), ``waiting`` (for another
+    controller), ``note``. ``done`` of
     ``total`` count units and the components trained for them; ``left`` is the estimated time in seconds, None while nothing is known.
     """
 
-    kind: Literal["started", "step", "finished", "waiting", "note"]
+    kind: Literal["started", "step", "finished", "retry", "waiting", "note"]
     what: str = ""
     outcome: str = ""
     message: str = ""
@@ -38,7 +56,8 @@ class Status:
 
 @dataclass
 class Summary:
-    """What came of a run. ``failures`` holds (unit or artifact, failure kind, one sentence)."""
+    """What came of a run. ``failures`` holds (unit or artifact, failure kind, one sentence); ``retried`` counts tries after the first;
+    ``unstarted`` the units left when too many had failed."""
 
     ok: int = 0
     failed: int = 0
@@ -47,6 +66,8 @@ class Summary:
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     elapsed: float = 0.0
     notes: list[str] = field(default_factory=list)
+    retried: int = 0
+    unstarted: int = 0
 
     @property
     def exit_code(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...configs.errors import RequestError
+from ..monitor import Picture
 from .common import duration, emit_json
 from .failures import INTERRUPTED
 from .request import How
@@ -34,11 +35,15 @@ class Reporter:
     def __init__(self, to_stderr: bool = False, quiet: bool = False) -> None:
         self.to_stderr, self.quiet = to_stderr, quiet
         self.live = sys.stderr.isatty()
+        self.picture = Picture()
         self._drawn, self._width = 0.0, 0
 
     def __call__(self, status: Status) -> None:
+        self.picture(status)
         if status.kind == "finished":
             self._finished(status)
+        elif status.kind == "retry":
+            self.line(f"retried   {status.what}: {status.message}")
         elif status.kind == "note" or (status.kind == "started" and status.message):
             self.line(status.message)
         elif status.kind == "waiting":
@@ -91,13 +96,22 @@ class Reporter:
 
         self._drawn = now
         left = f", {duration(status.left)} left" if status.left is not None else ""
-        text = f"[{status.done} of {status.total}{left}] {'; '.join(status.running) or 'starting'}"
+        rate = f", {self.picture.rate:.3g} a minute" if self.picture.rate else ""
+        text = f"[{status.done} of {status.total}{rate}{left}] {'; '.join(status.running) or 'starting'}"
         if status.part:
             text += f" {100 * status.part:.0f} %"
+        if best := self.picture.best():
+            text += " | best so far: " + "; ".join(best_words(b) for b in best)
         text = text[: shutil.get_terminal_size().columns - 1]
         self.clear()
         click.echo("\r" + text, nl=False, err=True)
         self._width = len(text)
+
+
+def best_words(best: dict[str, Any]) -> str:
+    """Return one entry of `Picture.best` in words."""
+    budget = "" if best["budget"] == "default" else f" {best['budget']}"
+    return f"{best['task']}{budget}: {best['variant']} ({best['metric']} {best['value']:.4g})"
 
 
 def execute(
@@ -109,11 +123,28 @@ def execute(
     include: tuple[Path, ...] = (),
     pins: bool = True,
     keep_samples: bool = False,
+    fields: Callable[[Unit], dict[str, Any]] | None = None,
 ) -> tuple[Summary, list[dict[str, Any]]]:
-    """Run the units and return the summary with one record per unit, each with ``cached``: whether it was there before."""
+    """Run the units and return the summary with one record per unit, each with ``cached``: whether it was there before.
+
+    ``fields``: further fields of a unit's record; without it, how many configurations were tried. With --dry-run, --submit or --collect
+    nothing is run here, and the command ends.
+    """
     from ...leaderboards.ledger import Store
     from .. import controller
+    from ..executors.choose import require
+    from ..monitor import Monitor
+    from ..sweep_plan import Tried
     from ..unit import RunContext
+
+    if how.dry_run:
+        from .dry_run import dry_run
+
+        dry_run(units, how, store, pins=pins, as_json=reporter.to_stderr)
+        raise click.exceptions.Exit(0)
+    require(how.executor)
+    if (how.submit or how.collect) and how.executor != "slurm":
+        raise RequestError("--submit and --collect belong to --executor slurm; other executors run while this command does.")
 
     if how.executor == "inline" and (how.time_limit or how.memory_limit):
         raise RequestError("Time and memory limits need worker processes; leave --executor inline out.")
@@ -125,18 +156,29 @@ def execute(
         store=store, include=include, keep_samples=keep_samples, pins=pins, time_limit=how.time_limit, memory_limit=how.memory_limit,
         workers=how.workers or 1,
     )  # fmt: skip
+    tried = Tried(target, units)
+    more = fields or (lambda unit: {"configurations_tried": tried.count(unit)})
+    if how.submit or how.collect:
+        from .cluster import collect, submit
+
+        code = (submit if how.submit else collect)(units, how, context, reporter, more)
+        raise click.exceptions.Exit(code)
     cached: set[str] = set()
+    monitor = Monitor(store, command_line())
 
     def listen(status: Status) -> None:
         if status.outcome == "cached" and status.unit is not None:
             cached.add(status.unit.unit_id)
+        monitor(status)
         reporter(status)
 
-    executor = controller.default_executor(how.executor, how.workers, 1, store)
+    options = how.ray if how.executor == "ray" else how.slurm
+    executor = controller.default_executor(how.executor, how.workers, 1, store, options)
     if note := getattr(executor, "note", ""):
         reporter.line(note)
     try:
-        summary = controller.run_units(units, context, executor, listen)
+        with monitor:
+            summary = controller.run_units(units, context, executor, listen, how.policy, more)
     except controller.Interrupted as e:
         reporter.clear()
         counts = f"{e.summary.ok + e.summary.cached} of {len(units)} units are recorded and kept"
@@ -145,13 +187,21 @@ def execute(
     finally:
         reporter.clear()
         executor.close()
+    if summary.unstarted:
+        said = f"{summary.unstarted} units were not started, since {summary.failed} had failed"
+        reporter.line(f"{said}; the same command goes on where this one stopped.")
     records = controller.records_of(units, target)
     return summary, [{**r, "cached": u.unit_id in cached} if r else lost(u) for u, r in zip(units, records, strict=True)]
 
 
+def command_line() -> str:
+    """Return what the user typed."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
 def lost(unit: Unit) -> dict[str, Any]:
     """Return what stands for a unit of which no record could be found."""
-    error = {"kind": "crashed", "message": "no record of this unit was found in the store"}
+    error = {"kind": "crashed", "message": "no record of this unit is in the store: it was not started, or its record was lost"}
     return {
         "unit_id": unit.unit_id, "spec_id": unit.spec_id, "task": unit.task, "task_version": None, "budget": unit.budget,
         "method": unit.variant.method, "variant": str(unit.variant), "seed": unit.seed, "draw": unit.draw, "hparams": unit.hparams,

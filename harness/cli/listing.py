@@ -80,6 +80,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "tasks": ("id", "version", "dataset", "primary", "title"),
     "datasets": ("id", "kind", "here", "pixels", "title"),
     "priors": ("id", "kind", "form", "data", "title"),
+    "sweeps": ("id", "search", "points", "split", "title"),
     "metrics": ("id", "tasks", "title"),
 }
 
@@ -91,6 +92,10 @@ def rows_of(kind: str, family: str | None) -> list[dict[str, Any]]:
         return by_family[kind](family)
     if family is not None:
         raise RequestError(f"--family does not apply to {kind}; it applies to {', '.join(by_family)}.")
+    if kind == "sweeps":
+        from .sweep import listed
+
+        return listed()
     return declared(kind)
 
 

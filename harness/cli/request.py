@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,11 @@ import click
 
 from ...configs.errors import RequestError
 from ..config import EXECUTORS
+from ..progress import Policy
+from ..values import parse_value
 from .common import F, defaults, hint, include_option, parse_duration, store_option
 
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
-
-
-def parse_value(text: str) -> Any:
-    """Return the value that ``text`` means in YAML: 3 is a number, true a truth value, [1, 2] a list, everything else text."""
-    import yaml
-
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
-        return float(text)  # YAML 1.1 takes 1e-3 for text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RequestError(f"{text!r} is not a value in YAML; quote it, or write a number, true, false, text, or [a, b].") from None
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -86,17 +77,36 @@ class How:
     batch_size: int | None = None
     time_limit: float | None = None
     memory_limit: float | None = None
+    retries: int = 2
+    max_failures: int | None = None
+    fail_fast: bool = False
+    dry_run: bool = False
+    submit: bool = False
+    collect: bool = False
+    ray: dict[str, Any] = field(default_factory=dict)
+    slurm: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        """What is done about failures."""
+        return Policy(retries=self.retries, max_failures=1 if self.fail_fast else self.max_failures)
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--executor", type=click.Choice(EXECUTORS), help="process (a crash hits one unit only) or inline."),
-    click.option("--profile", metavar="NAME", help="A profile of scorebench.toml."),
+    click.option("--executor", type=click.Choice(EXECUTORS), help="process (a crash hits one unit only), inline, ray or slurm."),
+    click.option("--profile", metavar="NAME", help="A profile of scorebench.toml, or a .yaml or .toml file that holds one."),
     click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Units side by side (cost is only ranked with one)."),
     click.option("--device", metavar="D", help="cpu, cuda or cuda:N."),
     click.option("--precision", type=click.Choice(PRECISIONS), help="Lightning's precision; 32 unless told."),
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Samples per request (default: the task's)."),
     click.option("--time-limit", type=Duration(), metavar="T", help="For each unit: seconds, or 90s, 10m, 2h."),
     click.option("--memory-limit", metavar="M", help="For each unit: 800M or 2G."),
+    click.option("--retries", type=click.IntRange(min=0), metavar="N", help="Tries after one that failed for a passing reason (default: 2)."),
+    click.option("--fail-fast", is_flag=True, default=None, help="Start nothing more after the first failed unit."),
+    click.option("--max-failures", type=click.IntRange(min=1), metavar="N", help="Start nothing more after N failed units."),
+    click.option("--dry-run", is_flag=True, default=None, help="Print the plan with its estimated cost, and run nothing."),
+    click.option("--submit", is_flag=True, default=None, help="With --executor slurm: submit the jobs and return."),
+    click.option("--collect", is_flag=True, default=None, help="With --executor slurm: say what submitted jobs have done, and run nothing."),
     store_option,
     include_option,
 )
@@ -117,7 +127,8 @@ def how(profile: str | None, **given: Any) -> How:
     values |= {k: v for k, v in given.items() if v is not None}
     if values.get("memory_limit") is not None:
         values["memory_limit"] = parse_memory(values["memory_limit"])
-    values["device"] = check_device(str(values.get("device", "cpu")))
+    there = values.get("executor", "process") in ("inline", "process")  # a cluster's login node need not have the GPU
+    values["device"] = check_device(str(values.get("device", "cpu")), there)
     precision = str(values.get("precision", "32"))
     if precision not in PRECISIONS:
         raise RequestError(f"Precision {precision!r} is not accepted; accepted: {', '.join(PRECISIONS)}.")
@@ -132,12 +143,14 @@ def parse_memory(text: str) -> float:
     return float(m[1]) * (1024 if m[2].upper() == "G" else 1)
 
 
-def check_device(device: str) -> str:
-    """Return ``device`` when it exists on this machine; RequestError otherwise. Torch is only imported for a GPU."""
+def check_device(device: str, here: bool = True) -> str:
+    """Return ``device`` when it exists, and ``here`` on this machine; RequestError otherwise. Torch is only imported for a GPU."""
     if device == "cpu":
         return device
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise RequestError(f"Device {device!r} is not accepted; accepted: cpu, cuda, cuda:N.")
+    if not here:
+        return device
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -188,7 +201,9 @@ def asked(
         elif overrides.setdefault(key, value) != value:
             raise RequestError(f"Setting {key!r} is given twice, as {overrides[key]!r} and {value!r}; each can have one value.")
     numbers = {key: flat(Integers().convert(str(v), None, None) for v in more[key]) for key in ("seed", "draw", "prior_seed", "limit")}
-    splits = list(dict.fromkeys([*([split] if split else []), *map(str, more["split"])])) or ["test"]
+    # an agent of a W&B sweep reads dev, as `scorebench sweep` does: nothing is chosen on test
+    usual = "dev" if os.environ.get("WANDB_SWEEP_ID") else "test"
+    splits = list(dict.fromkeys([*([split] if split else []), *map(str, more["split"])])) or [usual]
     limits = ([limit] if limit else []) + numbers["limit"]
     if len(splits) > 1 or len(limits) > 1:
         raise RequestError("--split and --limit take one value.")

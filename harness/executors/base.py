@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -22,12 +24,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do: train the artifact ``ref``, or run ``unit``. ``id`` is the artifact's key or the unit's id."""
+    """One thing to do: train the artifact ``ref``, or run ``unit``. ``id`` is the artifact's key or the unit's id. ``fields`` are
+    further fields of the unit's record that its run knows nothing of (how many configurations were tried)."""
 
     id: str
     context: RunContext
     unit: Unit | None = None
     ref: ArtifactRef | None = None
+    fields: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return str(self.unit if self.unit is not None else self.ref)
@@ -36,7 +40,8 @@ class Job:
 @dataclass(frozen=True)
 class Result:
     """How a job ended. ``fatal``: the store could not take the record, so going on makes no sense. ``recorded``: a record stands in the
-    ledger (ok or failed); where it is False for a failed unit the controller writes the failed record."""
+    ledger (ok or failed); where it is False for a failed unit the controller writes the failed record. ``transient``: the reason lies
+    outside the unit (its process was killed, its node died, a share did not answer), so that another try may succeed."""
 
     job: str
     status: Literal["ok", "failed", "fatal"]
@@ -45,6 +50,23 @@ class Result:
     message: str = ""
     recorded: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    transient: bool = False
+
+
+TRANSIENT = (
+    errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNRESET,
+    errno.ECONNABORTED, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.ESTALE, errno.ENOLCK,
+)  # fmt: skip
+"""What a share, a network or a device says when it may answer the next time. A full disk or a missing file will not."""
+
+
+def passing(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, may be gone at the next try."""
+    while error is not None:
+        if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in TRANSIENT):
+            return True
+        error = error.__cause__
+    return False
 
 
 @dataclass(frozen=True)
@@ -111,18 +133,19 @@ def perform(job: Job, progress: Progress | None = None, interrupted: Callable[[]
     include(job.context)
     if job.ref is not None:
         try:
-            artifact = build.Builder(job.context.pins, progress).artifact(job.ref)
+            artifact = build.Builder(job.context.pins, progress, watch=_watcher()).artifact(job.ref)
         except BaseException as e:
             if isinstance(e, KeyboardInterrupt) and interrupted():
                 raise
             kind, message = _describe(e, job)
-            return Result(job.id, "failed", time.monotonic() - start, kind, message)
+            return Result(job.id, "failed", time.monotonic() - start, kind, message, transient=passing(e))
         facts = {"fresh": artifact.fresh, "pinned": artifact.pinned, "train_gflops": artifact.meta.get("train_gflops")}
         return Result(job.id, "ok", time.monotonic() - start, facts=facts)
     assert job.unit is not None
     store = store_at(job.context.store)
     try:
         record, arrays = runner.run_unit(job.unit, job.context, progress)
+        record |= job.fields
         store.append(record, arrays)
     except RequestError as e:
         if not _writable(store):
@@ -134,6 +157,8 @@ def perform(job: Job, progress: Progress | None = None, interrupted: Callable[[]
         if isinstance(e, RunError) and e.kind == "error" and not _writable(store):
             return Result(job.id, "fatal", message=str(e))
         kind, message = _describe(e, job)
+        if passing(e):  # the controller records it, unless another try succeeds
+            return Result(job.id, "failed", time.monotonic() - start, kind, message, transient=True)
     else:
         return Result(job.id, "ok", time.monotonic() - start, recorded=True, facts=_facts(record, store))
     seconds = time.monotonic() - start
@@ -142,6 +167,15 @@ def perform(job: Job, progress: Progress | None = None, interrupted: Callable[[]
     except ScorebenchError as e:
         return Result(job.id, "fatal", seconds, message=str(e))
     return Result(job.id, "failed", seconds, kind, message, recorded=True, facts={"writer": store.writer})
+
+
+def _watcher() -> Any:
+    """Return what watches trainings (``run --live``), None when nobody asked; what it needs is only imported then."""
+    if not os.environ.get("SCOREBENCH_LIVE"):
+        return None
+    from .. import live
+
+    return live.watcher()
 
 
 def _facts(record: dict[str, Any], store: Store) -> dict[str, Any]:
@@ -182,7 +216,7 @@ def record_failure(job: Job, kind: str, message: str, seconds: float) -> None:
     from ...leaderboards import record as records
     from .. import environment, runner
 
-    blank = runner.blank(job.unit, job.context)
+    blank = runner.blank(job.unit, job.context) | job.fields
     provenance = environment.provenance() | {"seconds": round(seconds, 3)}
     store_at(job.context.store).append(records.fail(blank, kind, message, provenance=provenance))
 

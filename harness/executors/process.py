@@ -237,7 +237,8 @@ class ProcessExecutor(Executor):
             return Result(job.id, "failed", seconds, "out-of-memory", f"memory ran out and its process ended{where}.")
         how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
         perhaps = ", perhaps by the system for want of memory" if status == -signal.SIGKILL else ""
-        return Result(job.id, "failed", seconds, "crashed", f"its process {how}{perhaps}{where}.")
+        outside = status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)  # signals a program does not send itself
+        return Result(job.id, "failed", seconds, "crashed", f"its process {how}{perhaps}{where}.", transient=outside)
 
     def _server_died(self, out: list[Result | Report]) -> None:
         """Kill the orphans of a fork server that is gone; the next job starts a new one."""
