@@ -7,7 +7,7 @@
         task: inverse/photos-deblur         # an id, a glob, or a list of them
         over: each                          # of several tasks or budgets: must hold on `each` (default), or in the `median`
         budget: nfe10                       # of the task; a list, or `all`; default: the task's first
-        metric: psnr                        # of the task, a cost (nfe, params, train_s, ...), or method/diagnostic; default: the primary
+        metric: psnr                        # of the task, a cost (nfe, params, ...), or ID/diagnostic (method/...: this one's own); default: primary
         left: dpir                          # a variant, or a slope: {slope: [v1, v2, v3], x: [1, 2, 3], log: true}
         op: ">"                             # > >= < <=
         right: tv-fista                     # a variant, a number, or a slope
@@ -157,6 +157,8 @@ def _one(doc: Document, k: int, method: str, folder: Path | None) -> Claim:
     at = ("claims", k)
     d = validate(doc, FIELDS, at)
     raw = doc.data["claims"][k]
+    if (d["metric"] or "").startswith("method/"):  # the card's own method
+        d["metric"] = method + d["metric"].removeprefix("method")
     there = {"left op right": "op" in raw or "left" in raw, "check": d["check"], "unchecked": d["unchecked"]}
     kinds = [name for name, given in there.items() if given]
     if len(kinds) != 1:

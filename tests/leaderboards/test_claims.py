@@ -261,6 +261,8 @@ def test_a_card_is_read(tmp_path, make):
     assert (one.left, one.op, one.right, one.by, one.scale, one.parity) == ("toy", ">", "nlm", 0, "embedded", "none")
     assert (two.left, two.right, two.over, two.tasks) == ("toy", 3.0, "median", ("denoising/*",))
     assert three.variants() == ["a", "b"] and three.left.log and four.unchecked == "no data"
+    (own,) = cards(tmp_path, CARD.partition("  - {id: two")[0].replace("metric: psnr", "metric: method/residual").replace("nlm", "0.1"))
+    assert own.metric == "toy/residual"
     assert two.inequality == "toy >= 3 + 0.5 (primary metric)"
     assert resolve(two, {TASK: make.META}, lambda v: None) == (TASK,)
 
