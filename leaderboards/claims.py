@@ -7,7 +7,7 @@
         task: inverse/photos-deblur         # an id, a glob, or a list of them
         over: each                          # of several tasks or budgets: must hold on `each` (default), or in the `median`
         budget: nfe10                       # of the task; a list, or `all`; default: the task's first
-        metric: psnr                        # of the task, a cost (nfe, params, ...), or ID/diagnostic (method/...: this one's own); default: primary
+        metric: psnr                        # of the task, a cost (nfe, ...), or ID/diagnostic (method/...: its own); default: the primary
         left: dpir                          # a variant, or a slope: {slope: [v1, v2, v3], x: [1, 2, 3], log: true}
         op: ">"                             # > >= < <=
         right: tv-fista                     # a variant, a number, or a slope
