@@ -72,24 +72,23 @@ class Guarded:
 
     def training_set(self, trains_on: str, seed: int) -> Any:
         """Return the true items for what the method declared, garbage for everything else."""
-        if trains_on not in self._trains_on:
-            return self._task.training_set(trains_on, seed)
         with truth():
-            return Items(self._task.training_set(trains_on, seed))
+            return Items(self._task.training_set(trains_on, seed), trains_on in self._trains_on)
 
 
 class Items(torch.utils.data.Dataset):
-    """Training items made with the truth."""
+    """Training items made with the truth; garbage of the same shapes where the method did not declare them."""
 
-    def __init__(self, items: Any) -> None:
-        self._items = items
+    def __init__(self, items: Any, declared: bool) -> None:
+        self._items, self._declared = items, declared
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Any:
         with truth():
-            return self._items[index]
+            item = self._items[index]
+        return item if self._declared else {k: garbage(v, "item", index, k) for k, v in item.items()}
 
 
 @contextlib.contextmanager

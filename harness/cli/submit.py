@@ -63,7 +63,6 @@ def audit(bundle: Path, no_run: bool, units: int | None, fresh_draw: int | None,
 
     Running them executes the bundle's code. Exit code 1 when a check fails.
     """
-    include_folders()
     from ..bundle import read
 
     read_bundle = read(bundle)
