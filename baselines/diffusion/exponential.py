@@ -113,8 +113,7 @@ class Step:
 def differences(lams: Sequence[float], values: Sequence[Tensor]) -> list[Tensor]:
     """Return estimates of the derivatives m', m'', ... at lams[0] from values at 2 or 3 points (newest first): those of the interpolant.
 
-    For two points (m_0 - m_1)/(lam_0 - lam_1); for three the derivatives of the parabola (Lu et al. 2022b, appendix: D_1 and D_2 of 3M
-    are h m' and h^2 m'').
+    For two points (m_0 - m_1)/(lam_0 - lam_1); for three the derivatives of the parabola.
     """
     first = (values[0] - values[1]) / (lams[0] - lams[1])
     if len(values) == 2:

@@ -34,6 +34,7 @@ class DPMSolverPP(Method):
         order: int = 2,
         grid: Grid = "uniform-lambda",
         lower_order_final: bool | None = None,
+        released: bool = True,
         end: float | None = None,
         final: bool = False,
         steps: int = 20,
@@ -43,7 +44,8 @@ class DPMSolverPP(Method):
     ) -> None:
         """``lower_order_final``: None for "with fewer than 15 steps". ``end``: None for the prior's t_min.
 
-        ``steps`` counts where the budget does not.
+        ``released``: 3M with the authors' code's half of the second derivative, which makes it a method of order 2; False for the whole of
+        it, and order 3. ``steps`` counts where the budget does not.
         """
         super().__init__()
         orders = {"multistep": (1, 2, 3), "singlestep": (2,), "sde": (1, 2)}
@@ -52,7 +54,7 @@ class DPMSolverPP(Method):
         if order not in orders[form]:
             raise ValueError(f"order is {order}; accepted with form {form}: {', '.join(map(str, orders[form]))}")
         self.prior = prior
-        self.form, self.order, self.grid, self.lower_order_final = form, order, grid, lower_order_final
+        self.form, self.order, self.grid, self.lower_order_final, self.released = form, order, grid, lower_order_final, released
         self.end, self.final, self.steps = end, final, steps
         self.guidance, self.clip, self.threshold = guidance, clip, threshold
 
@@ -84,14 +86,15 @@ class DPMSolverPP(Method):
             if self.form == "sde":
                 x = _sde(x, s, t, known[:order], lams[:order], noise.normal(x.shape[1:]))
             else:
-                x = multistep(x, s, t, known[:order], lams[:order])
+                x = multistep(x, s, t, known[:order], lams[:order], 0.5 if self.released else 1.0)
         return walk.prior.decode(walk.predict(x, grid[-1].time, "data") if self.final else x)
 
 
-def multistep(x: Tensor, s: Node, t: Node, known: list[Tensor], lams: list[float]) -> Tensor:
-    """Return x_t from x_s and the data predictions at ``lams``, newest (that at s) first; their number is the order.
+def multistep(x: Tensor, s: Node, t: Node, known: list[Tensor], lams: list[float], bend: float = 1.0) -> Tensor:
+    """Return x_t from x_s and the data predictions at ``lams``, newest (that at s) first: 1M, 2M or 3M by their number.
 
-    Two are combined as in algorithm 2, with h w_1 / 2 on the slope where the Taylor polynomial has w_2; three by the polynomial (3M).
+    Two are combined as in algorithm 2, with h w_1 / 2 on the slope where the Taylor polynomial has w_2; three by the polynomial of the
+    parabola through them, ``bend`` times its second derivative.
     """
     step = Step(s, t, "data")
     if len(known) == 1:
@@ -99,7 +102,7 @@ def multistep(x: Tensor, s: Node, t: Node, known: list[Tensor], lams: list[float
     slopes = differences(lams, known)
     if len(known) == 2:
         return torch.add(step.advance(x, known[0]), slopes[0], alpha=step.h * step.weight(1) / 2)
-    return step.advance(x, known[0], *slopes)
+    return step.advance(x, known[0], slopes[0], bend * slopes[1])
 
 
 def singlestep(walk: Walk, x: Tensor, s: Node, t: Node, data: Tensor) -> Tensor:

@@ -41,11 +41,12 @@ FLAT = {"lower_order_final": False}
         (lambda p: DPMSolver(p, "singlestep", 3), (90, 180, 360), 2.8, 3.4),
         (lambda p: DPMSolverPP(p, **FLAT), (80, 160, 320), 1.8, 2.2),
         (lambda p: DPMSolverPP(p, "singlestep"), (80, 160, 320), 1.8, 2.2),
-        (lambda p: DPMSolverPP(p, order=3, **FLAT), (80, 160, 320), 2.7, 3.5),
+        (lambda p: DPMSolverPP(p, order=3, **FLAT), (160, 320, 640), 1.7, 2.3),
+        (lambda p: DPMSolverPP(p, order=3, released=False, **FLAT), (80, 160, 320), 2.7, 3.5),
         (lambda p: PNDM(p, "s-pndm", end=END), (100, 200, 400), 1.6, 2.2),
         (lambda p: PNDM(p, "f-pndm", end=END), (200, 400, 800), 1.5, 2.2),
     ],
-    ids=["euler", "heun", "dpm-1", "dpm-2", "dpm-3", "pp-2m", "pp-2s", "pp-3m", "s-pndm", "f-pndm"],
+    ids=["euler", "heun", "dpm-1", "dpm-2", "dpm-3", "pp-2m", "pp-2s", "pp-3m", "pp-3m-taylor", "s-pndm", "f-pndm"],
 )
 def test_order_of_convergence(make: Make, sizes: tuple[int, ...], low: float, high: float) -> None:
     """Median endpoint error on the ring, float64, in the number of evaluations; PNDM's global order is 2 in spite of its weights."""
