@@ -36,6 +36,7 @@ class Strip:
     title: str
     kind: str
     figures: list[Figure] = field(default_factory=list)
+    reason: str = ""
 
 
 @dataclass
@@ -46,11 +47,14 @@ class Gallery:
     note: str = ""
 
 
-def gallery(board: Board) -> Gallery:
-    """Return the examples of a board from its records' previews; none where the dataset's licence shows nothing."""
+def gallery(board: Board, most_rows: int = MOST_ROWS, most_samples: int = MOST_SAMPLES, extremes: bool = False) -> Gallery:
+    """Return the examples of a board from its records' previews; none where the dataset's licence shows nothing.
+
+    ``extremes``: beside ``most_samples`` samples that all rows show, the best row's own best, median and worst.
+    """
     if board.meta.get("pixels", "never") == "never":
         return Gallery(note="The licence of this dataset allows no pictures or sounds to be shown.")
-    rows = _rows(board)
+    rows = _rows(board, most_rows)
     loaded: list[tuple[Row, dict[str, np.ndarray]]] = []
     for row in rows:
         try:
@@ -62,19 +66,48 @@ def gallery(board: Board) -> Gallery:
     if not loaded:
         return Gallery(note="No examples: the records shown carry none. Running the task adds them.")
     kind = (board.meta.get("returns") or {}).get("kind") or _kind(loaded[0][1])
-    make = {"audio": _audio, "points": _points, "logits": _logits}.get(kind)
-    if make is None:
-        make = _samples if board.meta.get("ability") == "sample" else _images
-    strips = make(board, loaded)
+    if kind == "points":
+        strips = _points(board, loaded)
+    elif kind == "logits":
+        strips = _logits(board, loaded)
+    elif kind != "audio" and board.meta.get("ability") == "sample":
+        strips = _samples(board, loaded)
+    else:
+        chosen = dict.fromkeys(_ids(loaded, most_samples), "")
+        if extremes:
+            chosen |= {i: f"{why} for {loaded[0][0].variant}" for i, why in _extremes(loaded[0][1]) if i not in chosen}
+        strips = [_strip(board, loaded, i, why, kind == "audio") for i, why in chosen.items()]
     left = len(rows) - len(loaded)
     return Gallery(strips, f"{left} accepted row{'s' if left > 1 else ''} without examples." if left and strips else "")
 
 
-def _rows(board: Board) -> list[Row]:
+def own_examples(board: Board, row: Row, most: int = 3) -> list[Strip]:
+    """Return the best, median and worst sample of one row, each with what was given and the clean original; none where nothing is shown."""
+    kind = (board.meta.get("returns") or {}).get("kind")
+    shown = kind not in ("points", "logits") and board.meta.get("ability") != "sample"
+    if board.meta.get("pixels", "never") == "never" or not shown:
+        return []
+    try:
+        arrays = board.gathered.samples(row.group.first)
+    except RunError:
+        return []
+    kind = kind or _kind(arrays)
+    return [_strip(board, [(row, arrays)], i, why, kind == "audio") for i, why in _extremes(arrays)[:most]]
+
+
+def _extremes(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Return (sample id, best | median | worst) of one row's stored examples, the best first."""
+    ids, reasons = (arrays.get(name, np.array([])).tolist() for name in ("previews", "preview_reasons"))
+    order = ("best", "median", "worst")
+    found = [(str(i), str(why)) for i, why in zip(ids, reasons, strict=False) if why in order and f"preview/{i}/answer" in arrays]
+    return sorted(found, key=lambda x: order.index(x[1]))
+
+
+def _rows(board: Board, most: int) -> list[Row]:
     """Return the rows worth showing: the best, but always the reference and the do-nothing row."""
     ranked = [r for r in board.rows if not r.unranked]
     must = [r for r in (board.reference_row, board.do_nothing_row) if r is not None]
-    keep = [r for r in ranked if r not in must][: MOST_ROWS - len(must)]
+    keep = [r for r in ranked if r not in must][: most - len(must)]
     return [r for r in ranked if r in keep or r in must]
 
 
@@ -109,25 +142,27 @@ def _score(board: Board, row: Row, arrays: Mapping[str, np.ndarray], sample_id: 
     return f"{words.number(float(values[at[0]]), places)} {board.unit(board.primary)}".strip()
 
 
-def _images(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]]) -> list[Strip]:
-    strips = []
-    for sample_id in _ids(loaded, MOST_SAMPLES):
-        clean, given = (_preview(loaded, sample_id, role) for role in ("clean", "given"))
-        answers = [(row, a, a[f"preview/{sample_id}/answer"]) for row, a in loaded if f"preview/{sample_id}/answer" in a]
-        low, high = pictures.span([x for x in [clean, *(a for _, _, a in answers)] if x is not None])
-        strip = Strip(sample_id, "image")
-        for title, array in (("clean", clean), ("given", given)):
-            if array is not None and array.ndim == 3 and array.shape[0] in (1, 3):
-                strip.figures.append(_figure(title, "", pictures.pixels(array, low, high)))
-        for row, arrays, answer in answers:
-            shown = pictures.pixels(answer, low, high)
-            given_is_answer = row is board.do_nothing_row and given is not None and given.shape == answer.shape
-            if given_is_answer and given is not None and np.abs(pictures.pixels(given, low, high).astype(int) - shown).mean() < 1:
-                next(f for f in strip.figures if f.title == "given").caption = _score(board, row, arrays, sample_id)
-                continue
-            strip.figures.append(_figure(row.variant, _score(board, row, arrays, sample_id), shown))
-        strips.append(strip)
-    return strips
+def _strip(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]], sample_id: str, reason: str, audio: bool) -> Strip:
+    make = _sounds if audio else _images
+    return Strip(sample_id, "audio" if audio else "image", make(board, loaded, sample_id), reason)
+
+
+def _images(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]], sample_id: str) -> list[Figure]:
+    clean, given = (_preview(loaded, sample_id, role) for role in ("clean", "given"))
+    answers = [(row, a, a[f"preview/{sample_id}/answer"]) for row, a in loaded if f"preview/{sample_id}/answer" in a]
+    low, high = pictures.span([x for x in [clean, *(a for _, _, a in answers)] if x is not None])
+    figures = []
+    for title, array in (("clean", clean), ("given", given)):
+        if array is not None and array.ndim == 3 and array.shape[0] in (1, 3):
+            figures.append(_figure(title, "", pictures.pixels(array, low, high)))
+    for row, arrays, answer in answers:
+        shown = pictures.pixels(answer, low, high)
+        given_is_answer = row is board.do_nothing_row and given is not None and given.shape == answer.shape
+        if given_is_answer and given is not None and np.abs(pictures.pixels(given, low, high).astype(int) - shown).mean() < 1:
+            next(f for f in figures if f.title == "given").caption = _score(board, row, arrays, sample_id)
+            continue
+        figures.append(_figure(row.variant, _score(board, row, arrays, sample_id), shown))
+    return figures
 
 
 def _figure(title: str, caption: str, image: np.ndarray) -> Figure:
@@ -162,32 +197,29 @@ def _points(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]]) -
     return [Strip(f"density of {len(sets[0][1]):,} points", "set", figures)]
 
 
-def _audio(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]]) -> list[Strip]:
+def _sounds(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]], sample_id: str) -> list[Figure]:
     options = (board.meta.get("returns") or {}), (board.meta.get("options") or {})
     rate = int(next((o["sample_rate"] for o in options if o.get("sample_rate")), 16000))
-    strips = []
-    for sample_id in _ids(loaded, MOST_SAMPLES):
-        clean, given = (_preview(loaded, sample_id, role) for role in ("clean", "given"))
-        top = float(pictures.stft_magnitude(clean.reshape(-1)).max()) if clean is not None else None
-        strip = Strip(sample_id, "audio")
-        parts: list[tuple[str, str, np.ndarray | None]] = [("clean", "", clean), ("given", "", given)]
-        for row, arrays in loaded:
-            answer = arrays.get(f"preview/{sample_id}/answer")
-            if answer is None:
-                continue
-            if row is board.do_nothing_row and given is not None and np.array_equal(answer, given):
-                parts[1] = ("given", _score(board, row, arrays, sample_id), given)
-                continue
-            parts.append((row.variant, _score(board, row, arrays, sample_id), answer))
-        for title, caption, sound in parts:
-            if sound is None:
-                continue
-            wave = sound.reshape(-1)[: int(MOST_SECONDS * rate)].astype(np.float32)
-            figure = _figure(title, caption, pictures.spectrogram(wave, top))
-            figure.audio = pictures.wav(wave, rate)
-            strip.figures.append(figure)
-        strips.append(strip)
-    return strips
+    clean, given = (_preview(loaded, sample_id, role) for role in ("clean", "given"))
+    top = float(pictures.stft_magnitude(clean.reshape(-1)).max()) if clean is not None else None
+    parts: list[tuple[str, str, np.ndarray | None]] = [("clean", "", clean), ("given", "", given)]
+    for row, arrays in loaded:
+        answer = arrays.get(f"preview/{sample_id}/answer")
+        if answer is None:
+            continue
+        if row is board.do_nothing_row and given is not None and np.array_equal(answer, given):
+            parts[1] = ("given", _score(board, row, arrays, sample_id), given)
+            continue
+        parts.append((row.variant, _score(board, row, arrays, sample_id), answer))
+    figures = []
+    for title, caption, sound in parts:
+        if sound is None:
+            continue
+        wave = sound.reshape(-1)[: int(MOST_SECONDS * rate)].astype(np.float32)
+        figure = _figure(title, caption, pictures.spectrogram(wave, top))
+        figure.audio = pictures.wav(wave, rate)
+        figures.append(figure)
+    return figures
 
 
 def _logits(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]]) -> list[Strip]:

@@ -26,7 +26,12 @@ _COSTS: tuple[Cost, ...] = (
     ("s / sample", "sample_s_median", words.seconds),
 )  # fmt: skip
 
-_ORDER = ("denoising", "restoration", "inverse", "generation", "speech", "classification")
+ORDER = ("denoising", "restoration", "inverse", "generation", "speech", "classification")
+
+
+def family_order(family: str) -> tuple[int, str]:
+    """Return the place of a family on pages."""
+    return (ORDER.index(family) if family in ORDER else len(ORDER)), family
 
 
 def page(boards: Sequence[Board], gathered: Gathered | None = None, title: str = "scorebench", meta: Mapping[str, Any] | None = None) -> str:
@@ -36,7 +41,7 @@ def page(boards: Sequence[Board], gathered: Gathered | None = None, title: str =
     """
     boards = telling(boards)
     data = [board_data(b) for b in boards]
-    families = sorted(dict.fromkeys(d["family"] for d in data), key=lambda f: _ORDER.index(f) if f in _ORDER else len(_ORDER))
+    families = sorted(dict.fromkeys(d["family"] for d in data), key=family_order)
     parts = []
     for family in families:
         parts.append(f'<h2 id="{_id(family)}">{escape(family)}</h2>')
@@ -126,7 +131,7 @@ def _table(board: Board, data: words.Data) -> str:
     heads += [(m, "") for m in others] + [("seeds × draws", ""), *((name, "") for name, _, _ in costs)]
     sortable = '<th scope="col" class="{}"><button type="button">{}</button></th>'
     head = "".join(sortable.format(c, escape(h)) for h, c in heads)
-    scale = _scale(board, data)
+    scale = scale_of(board, data)
     bodies = "".join(_row(board, data, r, places, others, costs, scale, len(heads)) for r in data["rows"])
     return f'<table class="board"><thead><tr>{head}</tr></thead>{bodies}</table>'
 
@@ -149,7 +154,7 @@ def _row(
     cells = [_td(str(r["rank"] or "–"), r["rank"]), f'<td class="l">{name}</td>', _value(entry, places[primary], opens=True)]
     if data["reference"]:
         text = "reference" if r["reference"] else words.delta(entry, places[primary])
-        cells.append(f'<td class="l" data-value="{_raw(entry.get("delta"))}">{escape(text)}{_forest(board, r, entry, scale)}</td>')
+        cells.append(f'<td class="l" data-value="{_raw(entry.get("delta"))}">{escape(text)}{forest(board, r, entry, scale)}</td>')
         verdict = entry.get("verdict") or ""
         cells.append(f'<td class="l">{f"""<span class="chip {verdict}">{verdict}</span>""" if verdict else ""}</td>')
     cells += [_value(r["metrics"][m], places[m]) for m in others]
@@ -182,7 +187,7 @@ def _value(entry: Mapping[str, Any], places: int, opens: bool = False) -> str:
     return f'<td class="{"primary" if opens else ""}" data-value="{_raw(entry["mean"])}" title="{escape(entry["identity"])}">{text}</td>'
 
 
-def _scale(board: Board, data: words.Data) -> tuple[float, float]:
+def scale_of(board: Board, data: words.Data) -> tuple[float, float]:
     """Return the range of the interval plots: all rows but the do-nothing row, whose distance would flatten the others."""
     ends = [0.0]
     for r in data["rows"]:
@@ -195,7 +200,7 @@ def _scale(board: Board, data: words.Data) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def _forest(board: Board, r: Mapping[str, Any], entry: Mapping[str, Any], scale: tuple[float, float]) -> str:
+def forest(board: Board, r: Mapping[str, Any], entry: Mapping[str, Any], scale: tuple[float, float]) -> str:
     """Return the difference with its interval as a small drawing: zero line, margin band, whisker and dot."""
     if entry.get("delta") is None:
         return ""

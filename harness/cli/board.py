@@ -14,6 +14,7 @@ import click
 from ...configs.errors import RequestError, ScorebenchError
 from ...tasks.spec import TaskSpec
 from .common import hint, include_folders, include_option, out_file, store_option, store_path
+from .site import is_site
 
 if TYPE_CHECKING:
     from ...leaderboards.board import Board
@@ -187,7 +188,7 @@ def print_board(task: str, budget: str, store: Path) -> None:
 @click.command("board")
 @click.argument("what", nargs=-1, required=True, metavar="TASK|FAMILY|all")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: terminal, or what the ending of --out says.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Write to a file instead.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Write to a file; with --format html, to a folder: a whole site.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--budget", "budgets", multiple=True, metavar="B", help="A budget of the task; repeatable (default: those with rows).")
 @click.option("--split", type=click.Choice(("test", "dev")), default="test", show_default=True)
@@ -203,6 +204,7 @@ def board(
 ) -> None:  # fmt: skip
     """Show the leaderboard of a task, of a family's tasks, or of all: your records and the accepted ones that ship with the package."""
     include_folders(include)
+    from ...leaderboards.index import paused
     from ...leaderboards.sources import gather
     from ...tasks.registry import match, specs
 
@@ -213,9 +215,15 @@ def board(
     if store is not None and not where.is_dir():
         raise RequestError(f"{where} is no store: there is no such folder.")
     records = gather([]) if accepted else gathered(where)
-    boards = build_all(tasks, records, budgets, split, stale)
+    with paused():
+        boards = build_all(tasks, records, budgets, split, stale)
     if not single and not budgets:  # an empty board tells nothing among many
         boards = [b for b in boards if b.rows or b.failed] or boards
+    if out is not None and is_site(form, out):
+        from .site import write
+
+        click.echo(write(boards, out, records, everything="all" in what))
+        return
     if form == "hf" and out is not None:
         click.echo(f"Wrote {write_hf(boards, out, hub_dataset)} model repositories to {out}.")
         return
