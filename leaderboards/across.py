@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from . import statistics as stats
 from . import student, words
 from .board import Board, Row
@@ -81,12 +83,12 @@ def across(boards: Sequence[Board]) -> Across:
             continue
         used.append(board)
         rows = [r for r in board.rows if not r.unranked and r.mean(board.primary) is not None]
+        wins = _wins(rows, board)
         for row in rows:
             standing = standings.setdefault((row.variant, row.track), Standing(row.variant, row.track))
             standing.shares[board.task, board.budget] = _share(row, board)
-            rivals = [r for r in rows if r.track == row.track and r is not row and r is not board.do_nothing_row]
-            if rivals and row is not board.do_nothing_row:
-                standing.wins[board.task, board.budget] = sum(_win(row, r, board) for r in rivals) / len(rivals)
+            if row.variant in wins:
+                standing.wins[board.task, board.budget] = wins[row.variant]
     left_out = list(dict.fromkeys(left_out))
     datasets = list(dict.fromkeys(b.meta["dataset"] for b in used))
     of = {(b.task, b.budget): b.meta["dataset"] for b in used}
@@ -135,12 +137,23 @@ def _share(row: Row, board: Board) -> Share:
     return Share(share, None if estimate.se is None else estimate.se / abs(a - b), estimate.df)
 
 
-def _win(row: Row, other: Row, board: Board) -> float:
-    """Return 1 where the row is better by more than the margin, 0 where it is worse, a half where they are equal to within it."""
-    mine, theirs = row.mean(board.primary) or 0.0, other.mean(board.primary) or 0.0
-    lead = (mine - theirs) * (1 if board.higher(board.primary) else -1)
-    margin = board.margin(board.primary, theirs)
-    return 1.0 if lead > margin else 0.0 if lead < -margin else 0.5
+def _wins(rows: Sequence[Row], board: Board) -> dict[str, float]:
+    """Return each row's win rate over the others of its track: 1 where it is better by more than the margin, a half within it, else 0.
+
+    The do-nothing row takes no part, and a row without others has no rate.
+    """
+    sign = 1 if board.higher(board.primary) else -1
+    out: dict[str, float] = {}
+    for track in {r.track for r in rows}:
+        members = [r for r in rows if r.track == track and r is not board.do_nothing_row]
+        means = np.array([r.mean(board.primary) or 0.0 for r in members])
+        margins = np.array([board.margin(board.primary, float(m)) for m in means])
+        lead = sign * (means[:, None] - means)
+        score = np.where(lead > margins, 1.0, np.where(lead < -margins, 0.0, 0.5))
+        np.fill_diagonal(score, 0.0)
+        if len(members) > 1:
+            out |= {r.variant: float(total) / (len(members) - 1) for r, total in zip(members, score.sum(1), strict=True)}
+    return out
 
 
 def _average(s: Standing, of: dict[tuple[str, str], str]) -> None:

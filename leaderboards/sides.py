@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -73,6 +74,7 @@ def combine(parts: Sequence[tuple[float, stats.Cells]], constant: float = 0.0) -
     se = None if any(c.se is None for _, c in tables) else np.sqrt(sum((w * cut(c.se)) ** 2 for w, c in tables if c.se is not None))
     first = tables[0][1]
 
+    @cache
     def samples() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         total: np.ndarray | float = constant
         reference: tuple[np.ndarray, np.ndarray] | None = None
@@ -80,10 +82,12 @@ def combine(parts: Sequence[tuple[float, stats.Cells]], constant: float = 0.0) -
             assert c.samples is not None
             ids, clusters, values = c.samples()
             reference = reference or (ids, clusters)
-            if set(ids.tolist()) != set(reference[0].tolist()):
-                raise Missing("the rows have different samples")
-            place = {i: k for k, i in enumerate(ids.tolist())}
-            total = total + w * cut(values)[:, :, [place[i] for i in reference[0].tolist()]]
+            if ids is not reference[0] and not np.array_equal(ids, reference[0]):
+                place = {i: k for k, i in enumerate(ids.tolist())}
+                if set(place) != set(reference[0].tolist()):
+                    raise Missing("the rows have different samples")
+                values = values[:, :, [place[i] for i in reference[0].tolist()]]
+            total = total + w * cut(values)
         assert reference is not None and isinstance(total, np.ndarray)
         return *reference, total
 
