@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("new:new", "Start a method of your own in a folder of your own."),
     "data": ("data:data", "List, verify, locate and fetch datasets and weights."),
     "doctor": ("doctor:doctor", "Check this machine: versions, data, weights, write permissions."),
+    "nightly": ("nightly:nightly", "Run a suite and say what got worse since the accepted reference."),
     "accept": ("maintain:accept", "Maintainers: write records of a store to the accepted reference."),
     "lock": ("maintain:lock", "Maintainers: recompute configs/tasks/observations.lock."),
     "pin": ("maintain:pin", "Maintainers: ship trained weights with the package."),

@@ -97,10 +97,14 @@ def _words(tasks: tuple[str, ...], methods: tuple[str, ...], seeds: tuple, suite
 @click.command("accept")
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option("--reason", required=True, help="Why these records become the reference: it stands beside them.")
+@click.option("--release", is_flag=True, help="They become the release's reference too, which nightly compares with besides the last accepted.")
 @store_option
 @include_option
-def accept(tasks: tuple[str, ...], reason: str, store: Path | None, include: tuple[Path, ...]) -> None:
-    """Write the store's finished records of TASK... (ids, families, globs) to the accepted reference that ships with the package."""
+def accept(tasks: tuple[str, ...], reason: str, release: bool, store: Path | None, include: tuple[Path, ...]) -> None:
+    """Write the store's finished records of TASK... (ids, families, globs) to the accepted reference that ships with the package.
+
+    With --release and a store without records, what is accepted already becomes the release's reference.
+    """
     include_folders(include)
     from ...leaderboards import reference
     from ...leaderboards.ledger import Store
@@ -111,16 +115,19 @@ def accept(tasks: tuple[str, ...], reason: str, store: Path | None, include: tup
         raise RequestError("--reason is empty; say why these records become the reference.")
     chosen = registry.match(tasks)
     path = store_path(store)
-    if not Store(path).tasks():
+    if not Store(path).tasks() and not release:
         raise RequestError(f"{path} holds no records; run something first, or name another with --store DIR.")
     sources = gathered(path)
     records = to_accept(chosen, sources, reason.strip())
     try:
         counts = reference.accept(sources, records, reference.HERE)
+        released = reference.release(chosen, reference.HERE) if release else {}
     except OSError as e:
         raise RequestError(f"The reference cannot be written ({e.strerror}); run this in a writable checkout.") from None
     new = sum("accepted" in r["provenance"] and r["source"] == "run" for r in records)
     click.echo(f"{new} records of this store are accepted; now in the reference: {', '.join(f'{n} {f}' for f, n in counts.items())}.")
+    if released:
+        click.echo(f"Now in the release's reference: {', '.join(f'{n} {f}' for f, n in released.items())}.")
 
 
 def to_accept(tasks: Sequence[str], sources: Gathered, reason: str) -> list[dict[str, Any]]:
