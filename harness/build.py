@@ -98,8 +98,12 @@ class Builder:
         tell = self.progress
         told = None if tell is None else (lambda k, n: tell(str(ref), k, n))
         watched = {} if self.watch is None else self.watch(ref, task)
-        module, report = training.fit(make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told, **watched)
+        saved = folder.parent / f".{ref.key}.ckpt"  # the key is complete, so what is taken up there is this very training
+        module, report = training.fit(
+            make, task, ref.trains_on, gflops=ref.gflops, seed=ref.seed, progress=told, checkpoint=saved, **watched
+        )
         weights.save(trained_state(module, roles), folder / "weights.safetensors")
+        saved.unlink(missing_ok=True)
         return vars(report) | {"threads": torch.get_num_threads(), "environment": environment.environment()}
 
     # ------------------------------------------------------------------ components and methods

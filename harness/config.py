@@ -164,4 +164,5 @@ def _check(path: Path, data: dict[str, Any], fields: Mapping[str, type], prefix:
         if isinstance(value, int) and value < least:
             raise RequestError(f"{path}: field '{prefix}{name}' is {value}; accepted: {least} or more.")
         if name in TABLES:
+            assert isinstance(value, dict)
             _check_table(path, name, value, prefix)

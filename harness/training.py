@@ -8,6 +8,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -21,6 +23,7 @@ from ..configs.errors import RequestError, RunError
 from ..tasks.base import Task
 from ..tasks.training_data import NOMINAL_LENGTH
 from . import cost
+from .checkpoint import Checkpoint
 
 
 @dataclass
@@ -40,16 +43,20 @@ class Report:
 class IndexOrder(Sampler[int]):
     """Item numbers in training order: 0, 1, 2, ... for made-on-the-fly sets, keyed permutations of a finite set otherwise.
 
-    Made-on-the-fly sets have the nominal length `NOMINAL_LENGTH`, and their items are random already.
+    Made-on-the-fly sets have the nominal length `NOMINAL_LENGTH`, and their items are random already. ``skip``: how many were seen before a
+    training was interrupted.
     """
 
     def __init__(self, size: int, total: int, seed: int) -> None:
-        self.size, self.total, self.seed = size, total, seed
+        self.size, self.total, self.seed, self.skip = size, total, seed, 0
 
     def __len__(self) -> int:
         return self.total
 
     def __iter__(self) -> Iterator[int]:
+        return islice(self._all(), self.skip, None)
+
+    def _all(self) -> Iterator[int]:
         if self.size >= NOMINAL_LENGTH:
             yield from (i % self.size for i in range(self.total))
             return
@@ -105,11 +112,13 @@ def fit(
     data: Dataset | None = None,
     logger: Any = False,
     callbacks: Sequence[lightning.Callback] = (),
+    checkpoint: Path | None = None,
 ) -> tuple[Any, Report]:
     """Build a module under ``seed`` and fit it to the task's training data with a budget of ``gflops``.
 
     ``trains_on`` decides what the items hold. Returns the fitted module in eval mode and the report. ``logger`` and ``callbacks`` are
-    Lightning's, and may only watch. RunError (not-finite) when training diverges; RequestError when the budget does not buy a single step.
+    Lightning's, and may only watch. ``checkpoint``: where a long training is saved from time to time, and taken up from.
+    RunError (not-finite) when training diverges; RequestError when the budget does not buy a single step.
     """
     lightning.seed_everything(seed, verbose=False)
     module = build()
@@ -138,7 +147,9 @@ def fit(
     lightning.seed_everything(seed, verbose=False)  # the probe above must not matter
     module.total_steps = steps
     report = Report(steps=steps, train_samples=steps * size, train_gflops=steps * per_step / 1e9, params=cost.parameters([module]))
-    loader = DataLoader(items, batch_size=size, sampler=IndexOrder(len(items), steps * size, seed), num_workers=0)
+    order = IndexOrder(len(items), steps * size, seed)
+    loader = DataLoader(items, batch_size=size, sampler=order, num_workers=0)
+    saver = [] if checkpoint is None else [Checkpoint(checkpoint, order, report, size)]
     with quiet():
         trainer = lightning.Trainer(
             max_steps=steps,
@@ -151,16 +162,16 @@ def fit(
             enable_model_summary=False,
             gradient_clip_val=getattr(module, "gradient_clip", None),
             plugins=[LightningEnvironment()],
-            callbacks=[_Watch(report, steps, progress), *callbacks],
+            callbacks=[_Watch(report, steps, progress), *saver, *callbacks],
         )
         try:
-            trainer.fit(module, loader)
+            trainer.fit(module, loader, ckpt_path=saver[0].found() if saver else None, weights_only=True)
         except SystemExit as e:  # Lightning turns Ctrl-C into SystemExit
             raise KeyboardInterrupt from e
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.trainer = None
-    report.train_s = time.perf_counter() - start
+    report.train_s = saver[0].seconds() if saver else time.perf_counter() - start
     return module.to("cpu").eval(), report
 
 
