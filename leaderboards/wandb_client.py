@@ -125,6 +125,8 @@ class Client:
                 run.log(media)
             for name, value in plan.summary.items():
                 run.summary[name] = value
+            for title, text in content.alerts:
+                run.alert(title, text, level="ERROR")
             if self.target.online:
                 for i in plan.inputs:
                     run.use_artifact(i.path, type=i.type)

@@ -79,12 +79,13 @@ class Input:
 
 @dataclass
 class Content:
-    """The heavy part of a run, made only when it is sent: tables and pictures by name, artifacts, and the steps of a history."""
+    """The heavy part of a run, made only when it is sent: tables and pictures by name, artifacts, the steps of a history, and alerts."""
 
     tables: dict[str, TablePlan] = field(default_factory=dict)
     media: dict[str, Picture] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    alerts: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass

@@ -44,6 +44,7 @@ def publish(
     """Publish boards, rows, results and checkpoints to Weights & Biases. What was published before is not sent again."""
     include_folders(include)
     from ...leaderboards import wandb_publish as publishing
+    from ...leaderboards.gate_alert import night_plans
     from ...leaderboards.wandb_client import check_project
     from ...tasks.registry import match
 
@@ -56,6 +57,7 @@ def publish(
     wanted = suite_tasks(report) if report else ()
     boards, components, datasets = material(where, accepted)
     todo = publishing.plans(boards, components, datasets, tasks=chosen, units=units, accepted=accepted, weights=not no_weights)
+    todo += night_plans(where)
     target = destination(project, entity, offline, where, seconds, link, dry_run)
     if dry_run:
         told = [{"run": p.id, "name": p.name, "group": p.group, "job_type": p.job_type, "tags": list(p.tags), "digest": p.digest} for p in todo]
