@@ -150,3 +150,20 @@ def test_what_fails_half_way_is_said_and_taken_up_again(operation: str, kind: st
         whole = publish(s.url, store)
         assert whole.returncode == 0 and whole.stdout.count("sent ") == 5 - sent, whole.stderr
         assert s.runs["leaderboard"]["exit"] == 0 and len(s.inputs("leaderboard")) == 2
+
+
+@pytest.mark.slow
+def test_wandb_sync_sends_what_was_written_offline(store: Path) -> None:
+    good("publish", "--store", str(store))
+    with service.Service() as s:
+        environment = {**os.environ, "WANDB_BASE_URL": s.url, "WANDB_API_KEY": service.KEY}
+        folders = sorted(str(f) for f in (store / "wandb").glob("offline-run-*"))
+        command = [str(Path(sys.executable).with_name("wandb")), "sync", *folders]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180)
+        assert done.returncode == 0, done.stderr
+        after = publish(s.url, store, "--entity", "lab")
+    assert len(s.runs) == 5 and all(a["state"] == "COMMITTED" for a in s.artifacts.values())
+    results = [o for run in s.runs for o in s.outputs(run) if o.endswith(":results")]
+    assert len(results) == 2 and any(n.endswith(("weights.safetensors", "training.json")) for n in s.files)
+    assert after.returncode == 0 and s.runs["leaderboard"]["summary"]["boards"] == 1
+    assert "wandb sync" not in good("publish", "--store", str(store)), "the marks that sync leaves are seen"
