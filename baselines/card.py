@@ -135,8 +135,10 @@ def include(folder: Path) -> list[str]:
     folder = folder.resolve()
     if not folder.is_dir():
         raise RequestError(f"--include {folder}: no such folder; give the folder that holds the method's .py file and its card.")
-    if not any(folder.glob("*.yaml")):
-        raise RequestError(f"--include {folder}: no card (*.yaml) in it; `scorebench new method NAME --family F` makes one.")
+    if not any(found for part in (".", "priors", "tasks") for found in (folder / part).glob("*.yaml")):
+        raise RequestError(
+            f"--include {folder}: no card (*.yaml), priors/*.yaml or tasks/*.yaml in it; `scorebench new method NAME --family F` makes a card."
+        )
     if folder not in _FOLDERS:
         _FOLDERS.append(folder)
         cards.cache_clear()

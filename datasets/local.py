@@ -9,7 +9,7 @@ from pathlib import Path
 from ..configs.errors import DataMissing
 from .base import Dataset, Sample, as_image
 from .local_audio import FSDD, VoiceBankDemand, VoiceBankMini
-from .local_base import IMAGES, LocalDataset, hash_files, listed, read_image, read_wav
+from .local_base import IMAGES, LocalDataset, hash_files, listed, read_image, read_wav, roots
 from .local_images import BSD68, BSD400, CBSD68, SIDD, Kodak24, McMaster, PolyU, Set12, Set14, Urban100
 from .local_labelled import CIFAR10, MNIST, CelebA, FashionMNIST, ImageNet, MNIST10k
 
@@ -114,6 +114,29 @@ class Folder(Dataset):
         except OSError:
             raise DataMissing(f"{path} is not a readable picture; remove it or get it again.") from None
         return {"image": as_image(read_image(path, "L" if grey else "RGB"))}
+
+
+class OwnFolder(Folder):
+    """The user's own pictures under ``$SCOREBENCH_DATA/folder``: what a task on ``folder`` reads until it is pointed at another place."""
+
+    id = "folder"
+    title = "Your own pictures ($SCOREBENCH_DATA/folder, or any folder:PATH)"
+    kind = "image"
+    source = "the user"
+
+    def __init__(self) -> None:
+        place = next((p for r in roots() if (p := r / "folder").is_dir()), Path("$SCOREBENCH_DATA") / "folder")
+        super().__init__(place)
+        self.id, self.title, self.source, self.kind = OwnFolder.id, OwnFolder.title, OwnFolder.source, "image"  # type: ignore[misc]
+
+    def missing(self) -> str | None:
+        """Return None when the folder holds pictures, else where to put them and how to name another folder."""
+        if super().missing() is None:
+            return None
+        return (
+            "dataset 'folder' is not on this machine; put pictures into $SCOREBENCH_DATA/folder (in train/, dev/, test/), or point the task at "
+            "a folder of yours: -t generation/folder:PATH."
+        )
 
 
 def folder_dataset(path: str) -> Dataset:

@@ -19,8 +19,9 @@ TARGETS: dict[str, str] = {
     "shapes": ".datasets.shapes:Shapes",
     "pages": ".datasets.pages:Pages",
     "speech": ".datasets.speech:Speech",
+    "folder": ".datasets.local:OwnFolder",
 }
-"""Dataset id to ``.module:Class``. Local datasets (read from ``$SCOREBENCH_DATA``) are added by datasets.local."""
+"""Dataset id to ``.module:Class``. Local datasets (read from ``$SCOREBENCH_DATA``) are added by datasets.local; ``folder`` is the user's."""
 
 
 def known() -> list[str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,9 +73,16 @@ def _merge(base: dict, over: dict) -> dict:
 
 
 def get_spec(task_id: str) -> TaskSpec:
-    """Return one task's declaration; RequestError with the nearest names when unknown."""
+    """Return one task's declaration; RequestError with the nearest names when unknown.
+
+    ``TASK:PATH``, for a task on the data set ``folder``, is that task on the files of another folder.
+    """
     known = specs()
     if task_id not in known:
+        base, _, path = task_id.partition(":")
+        if path and base in known and known[base].dataset == "folder":
+            place = Path(path).expanduser().resolve()
+            return replace(known[base], id=f"{base}:{place}", dataset=f"folder:{place}", title=f"{known[base].title}: {place}")
         raise unknown("task", task_id, known)
     return known[task_id]
 
@@ -87,6 +95,8 @@ def match(patterns: list[str] | tuple[str, ...]) -> list[str]:
     out: list[str] = []
     for pattern in patterns:
         hits = [i for i in known if fnmatchcase(i, pattern) or i.split("/")[0] == pattern] if pattern != "all" else known
+        if not hits and ":" in pattern:
+            hits = [get_spec(pattern).id]
         if not hits:
             raise unknown("task", pattern, known)
         out += [i for i in hits if i not in out]

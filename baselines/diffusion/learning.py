@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from ...configs.errors import RequestError
+from ..method import Method
 from ..nets.mlp import ScoreMLP
 from ..nets.unet import ScoreUNet
 
@@ -48,8 +48,11 @@ class Repeated(nn.Module):
         return self.inner(torch.cat([x] * self.times, 1), level, label)
 
 
-class Averaged(lightning.LightningModule):
-    """Mix-in: pictures in [0, 1] are learned in [-1, 1]; the weights that stay are an exponential moving average of memory 0.999."""
+class Averaged(Method):
+    """A method with a network of its own: pictures in [0, 1] are learned in [-1, 1].
+
+    The weights that stay are an exponential moving average of memory 0.999.
+    """
 
     network: nn.Module
     image: bool

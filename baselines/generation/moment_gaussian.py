@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ..method import DataSpec, Method, Request
@@ -43,8 +44,11 @@ class MomentGaussian(Method):
         else:  # the largest only, by subspace iteration: 3,072 dimensions in seconds; its random start is fixed
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                _, values, vectors = torch.svd_lowrank(centred.float(), q=self.rank + 16, niter=4)
-            kept, vectors = values[: self.rank].double().square(), vectors[:, : self.rank].double()
+                _, values, vectors = torch.svd_lowrank(centred.float(), q=min(self.rank + 16, *centred.shape), niter=4)
+            # fewer samples than directions: the others have no variance
+            absent = max(0, self.rank - len(values))
+            kept = F.pad(values[: self.rank].double().square(), (0, absent))
+            vectors = F.pad(vectors[:, : self.rank].double(), (0, absent))
         left = self.size - self.rank
         rest = (total - kept.sum()).clamp_min(0) / left if left else torch.zeros(())
         # sqrt(l - rest) along each direction kept, since the residual noise adds `rest` to all of them

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..diffusion.learning import Averaged, network_of
 from ..diffusion.schedule import along
-from ..method import DataSpec, Method, Request
+from ..method import DataSpec, Request
 
 
-class PFGMpp(Averaged, Method):
+class PFGMpp(Averaged):
     """Data y in N dimensions are charges on the plane z = 0 of N + D dimensions, of which only r = |z| matters. The perturbation kernel is
 
         p_r(x | y) ~ (|x - y|^2 + r^2)^(-(N + D)/2)          (eq. 6),

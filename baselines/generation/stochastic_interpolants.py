@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..diffusion.learning import Averaged, network_of
 from ..diffusion.schedule import along
-from ..method import DataSpec, Method, Request
+from ..method import DataSpec, Request
 
 Fields = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 """``fields(x, t)`` returns (v, eta) = E[dI/dt | x_t = x], E[z | x_t = x]."""
@@ -77,7 +77,7 @@ def integrate(fields: Fields, path: Interpolant, x: Tensor, steps: int, noise: f
     raise AssertionError("at least one step is taken")
 
 
-class StochasticInterpolants(Averaged, Method):
+class StochasticInterpolants(Averaged):
     """Learns v and eta of an `Interpolant` by least squares with one network of two outputs (equal to the paper's L_v + L_eta up to
     constants and a factor; both targets are bounded, unlike b and s, so no antithetic pairs are needed)
 

@@ -290,3 +290,13 @@ def test_moment_gaussian_matches_mean_and_variance(rank: int) -> None:
     x = method.sample(request(20_000, (1, 3, 4), kind="image")).flatten(1).double().numpy()
     assert x.mean(0) == pytest.approx(rows.numpy().mean(0), abs=5 * math.sqrt(np.diag(cov).max() / 20_000))
     assert np.cov(x.T) == pytest.approx(model, abs=0.06 * np.diag(cov).max())
+
+
+def test_moment_gaussian_of_fewer_samples_than_directions() -> None:
+    rows = torch.rand(40, 600, generator=torch.Generator().manual_seed(0))
+    method = MomentGaussian(DataSpec("image", 1, (1, 20, 30)), rank=100)
+    method.learn(FiniteSet({"target": rows.reshape(-1, 1, 20, 30)}))
+    model = (method.factor @ method.factor.T).double() + method.residual.double() ** 2 * torch.eye(600)
+    cov = torch.from_numpy(np.cov(rows.double().numpy().T))
+    assert model.trace().item() == pytest.approx(cov.trace().item(), rel=1e-4)
+    assert torch.allclose(method.mean, rows.mean(0), atol=1e-5)

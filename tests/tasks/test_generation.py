@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scorebench.baselines import components
 from scorebench.configs.errors import RequestError
-from scorebench.configs.loader import Document
+from scorebench.configs.loader import Document, load_object
 from scorebench.datasets import registry as datasets
+from scorebench.datasets.local import OwnFolder
 from scorebench.datasets.shapes import WORDS
 from scorebench.datasets.shapes_captions import LENGTH, PAD, tokens
 from scorebench.tasks import registry
@@ -205,3 +208,71 @@ def test_a_bad_declaration_names_file_and_field(change: dict, message: str, tmp_
     with pytest.raises(RequestError, match=message) as e:
         components.parse(Document(file, data))
     assert str(file) in str(e.value)
+
+
+# ------------------------------------------------------------------ the user's own pictures
+def own_pictures(root: Path, splits: tuple[str, ...] = ("train", "dev", "test"), n: int = 6) -> Path:
+    rng = np.random.default_rng(0)
+    for split in splits:
+        (root / split).mkdir(parents=True)
+        for i in range(n):
+            size = (40 + 3 * i, 50) if i % 2 else (32, 32)
+            pixels = rng.integers(0, 256, (*size, 3) if i % 3 else size, dtype=np.uint8)
+            Image.fromarray(pixels).save(root / split / f"{i}.png")
+    return root
+
+
+def test_a_task_is_pointed_at_a_folder_by_its_name(tmp_path: Path) -> None:
+    place = own_pictures(tmp_path / "faces")
+    (task_id,) = registry.match([f"generation/folder:{place}"])
+    assert task_id == f"generation/folder:{place}" == registry.get_spec(task_id).id
+    task = registry.get(task_id)
+    assert task.dataset.missing() is None and task.version == registry.get_spec("generation/folder").version
+    real = torch.cat([b["answer"] for b in task.reference_set("test")])
+    assert real.shape == (6, 3, 32, 32) and real.dtype == torch.float32
+    # a picture of the right size is taken as it is; others are squared and resized, antialiased, and rounded to 8 bits
+    same = np.asarray(Image.open(place / "test/2.png")).astype(np.float32) / 255
+    assert torch.equal(real[2], torch.from_numpy(same).permute(2, 0, 1))
+    assert torch.equal((real * 255).round() / 255, real)
+    wide = Image.open(place / "test/1.png").convert("RGB")
+    side = min(wide.size)
+    left, top = (wide.size[0] - side) // 2, (wide.size[1] - side) // 2
+    # plane by plane as floats, since Pillow rounds to 8 bits between rows and columns otherwise
+    square = wide.crop((left, top, left + side, top + side))
+    planes = [plane.convert("F").resize((32, 32), Image.Resampling.BICUBIC) for plane in square.split()]
+    theirs = np.clip(np.stack([np.asarray(p) for p in planes]) / 255, 0, 1)
+    assert np.abs(real[1].numpy() - theirs)[:, 3:-3, 3:-3].max() < 0.51 / 255, "borders are mirrored here, and cut in Pillow"
+    items = task.training_set("clean", 0)
+    assert len(items) == 6 and set(items[0]) == {"target"} and items[0]["target"].max() <= 1  # type: ignore[arg-type]
+    other = registry.get(f"generation/folder-64:{place}")
+    assert next(other.reference_set("dev"))["answer"].shape == (6, 3, 64, 64)
+
+
+def test_a_flat_folder_is_compared_with_and_not_trained_on(tmp_path: Path) -> None:
+    flat = own_pictures(tmp_path / "flat", ("",))
+    task = registry.get(f"generation/folder:{flat}")
+    assert sum(len(b["answer"]) for b in task.reference_set("test")) == 6
+    with pytest.raises(RequestError, match="has no split 'train'"):
+        task.training_set("clean", 0)
+
+
+def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCOREBENCH_DATA", raising=False)
+    assert "generation/folder:PATH" in str(OwnFolder().missing())
+    with pytest.raises(RequestError, match="is not a folder"):
+        registry.get(f"generation/folder:{tmp_path}/nothing").dataset.ids("test")
+    with pytest.raises(RequestError, match="Unknown task"):
+        registry.match([f"generation/digits:{tmp_path}"])
+    monkeypatch.setenv("SCOREBENCH_DATA", str(tmp_path))
+    own_pictures(tmp_path / "folder")
+    assert OwnFolder().missing() is None and len(OwnFolder().ids("train")) == 6
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-10k", "cifar10"])
+def test_recipes_of_the_users_priors_build(name: str) -> None:
+    card, task = components.get(name), spec(name)
+    assert components.resolve("prior", {"form": "vp", "data": "task"}, task) == name
+    prior = load_object(card.target)(**card.hparams)
+    assert prior.shape == tuple(task.returns["shape"]) and prior.classes == 10
+    x = torch.randn(2, *prior.shape)
+    assert prior.denoised(x, 0.5, torch.tensor([3, -1])).shape == x.shape
