@@ -27,7 +27,7 @@ from scorebench.leaderboards.ledger import Store
 from scorebench.leaderboards.sources import Gathered, StoreSource
 from scorebench.tasks.registry import get_spec
 
-CONDITIONS = [
+CONDITIONS: list[dict[str, Any]] = [
     {"batch": batch, "threads": threads, "executor": executor}
     for executor in ("inline", "process") for batch in (None, 1, 3, 7, 16) for threads in (1, 2)
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from json.encoder import encode_basestring as _text
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,14 @@ def _plain(value: Any) -> Any:
 
 def canonical(value: Any) -> str:
     """Return the one JSON text of ``value``: keys sorted, no spaces, equal numbers written equally."""
-    return str(value) if type(value) is int else _ENCODER.encode(_plain(value))
+    if type(value) is int:
+        return str(value)
+    return _text(value) if type(value) is str else _ENCODER.encode(_plain(value))
 
 
 def content_id(*parts: Any) -> str:
     """Return the id (32 hexadecimal digits) of ``parts``: equal exactly when their canonical JSON is."""
-    return hashlib.sha256(canonical(list(parts)).encode()).hexdigest()[:LENGTH]
+    return hashlib.sha256(f"[{','.join(map(canonical, parts))}]".encode()).hexdigest()[:LENGTH]
 
 
 class Series:
@@ -66,12 +69,20 @@ class Series:
             self._parts.append(before)
         self._parts.append(text)
         self._order = sorted(names)
+        self._last: dict[str, tuple[Any, str]] = {}
 
     def id(self, values: Mapping[str, Any]) -> str:
         """Return the id of the fixed content with ``values`` (one for each name)."""
         text = self._parts[0]
         for name, part in zip(self._order, self._parts[1:], strict=True):
-            text += canonical(values[name]) + part
+            value = values[name]
+            if type(value) is int:
+                text += f"{value}{part}"
+                continue
+            last = self._last.get(name)
+            if last is None or last[0] is not value:  # many units share one mapping, which nobody changes
+                last = self._last[name] = value, canonical(value)
+            text += last[1] + part
         return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 

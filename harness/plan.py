@@ -134,6 +134,15 @@ class _Cell:
     exclusive: bool
 
 
+@dataclass(frozen=True)
+class _Used:
+    """The components of some units, with what of them stands in the ids."""
+
+    refs: tuple[ArtifactRef, ...]
+    recipes: dict[str, str]
+    weights: tuple[str, ...]
+
+
 class Planner:
     """Resolves cells; remembers what several of them share (data fingerprints, code hashes, training keys)."""
 
@@ -187,7 +196,8 @@ class Planner:
             raise CannotAnswer(f"Method {card.id!r} learns from training data, and task {task_id} offers none.")
         declared = tuple(self._role(role, need, task, card, None) for role, need in needs.items())
         trainings: Sequence[int | None] = tuple(dict.fromkeys(prior_seeds)) if any(r.trained for r in declared) else ()
-        code = self._unit_code(task, card, cls, declared)
+        # weights differ between seeds, and the seeds of one row share its code: so weights are in the unit's id alone
+        code = content_id(self._unit_code(task, card, cls, declared), {})
         for budget, training in product(self._budgets(task, card, cls, budgets), trainings or (None,)):
             roles = declared if training is None else tuple(self._role(r, need, task, card, training) for r, need in needs.items())
             fixed = {
@@ -196,28 +206,29 @@ class Planner:
                 "variant": str(variant), "hparams": ids, "limit": self.limit,
             }  # fmt: skip
             cell = _Cell(fixed, code, hparams, roles, Series(fixed, ("artifacts", "seed", "draw")), cls.exclusive)
+            used = self._used(roles)
             for seed in (0,) if card.stochastic == "none" else dict.fromkeys(seeds):
-                used = roles
-                if fits:
-                    used = (*roles, self._fit(task, card, cls, cell, seed if card.stochastic == "fit" else 0, variant, budget))
+                if fits and (card.stochastic == "fit" or used.refs == roles):
+                    fit = self._fit(task, card, cls, cell, seed if card.stochastic == "fit" else 0, variant, budget)
+                    used = self._used((*roles, fit))
                 yield from self._units(task_id, variant, budget, seed, draws, cell, used)
 
     def _units(
-        self, task_id: str, variant: Variant, budget: str, seed: int, draws: Sequence[int], cell: _Cell, used: tuple[ArtifactRef, ...]
+        self, task_id: str, variant: Variant, budget: str, seed: int, draws: Sequence[int], cell: _Cell, used: _Used
     ) -> Iterable[Unit]:
-        # weights differ between seeds, and the seeds of one row share its code: so weights are in the unit's id alone
-        code = content_id(cell.code, {})
-        fitted = [self.weights_id(a) for a in sorted(used, key=lambda a: a.role)]
-        recipes = {a.role: a.recipe for a in used}
         for draw in dict.fromkeys(draws):
-            spec = {**cell.fixed, "artifacts": recipes, "seed": seed, "draw": draw}
+            spec = {**cell.fixed, "artifacts": used.recipes, "seed": seed, "draw": draw}
             spec_id = cell.ids.id(spec)
             yield Unit(
                 task=task_id, split=self.split, budget=budget, variant=variant, seed=seed, draw=draw, hparams=cell.hparams, spec=spec,
-                spec_id=spec_id, code=code, unit_id=content_id(spec_id, code, *fitted), artifacts=used, limit=self.limit,
+                spec_id=spec_id, code=cell.code, unit_id=content_id(spec_id, cell.code, *used.weights), artifacts=used.refs, limit=self.limit,
                 batch_size=self.batch_size, device=self.device, precision=self.precision, threads=self.threads,
                 exclusive=cell.exclusive,
             )  # fmt: skip
+
+    def _used(self, refs: tuple[ArtifactRef, ...]) -> _Used:
+        by_role = sorted(refs, key=lambda a: a.role)
+        return _Used(refs, {a.role: a.recipe for a in refs}, tuple(self.weights_id(a) for a in by_role))
 
     def _budgets(self, task: Task, card: Card, cls: type, asked: Sequence[str] | None) -> list[str]:
         known = task.spec.budgets or {"default": {}}
