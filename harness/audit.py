@@ -128,6 +128,9 @@ def recorded(bundle: Bundle, r: Record) -> list[Check]:
         out.append(Check("protocol", about, "failed", f"{foreign[0]} was measured as {r['metrics'][foreign[0]]['identity']}, not as here."))
     if dict(r["facts"]) != dict(card.uses):
         out.append(Check("facts", about, "failed", f"the record says the method uses {r['facts']}, its card {dict(card.uses)}: another track."))
+    if card.trains_on in ("paired", "clean", "unpaired") and not (card.uses.get("clean_images") or card.uses.get("labels")):
+        says = f"the card learns from {card.trains_on} data and does not say that it uses clean images or labels."
+        out.append(Check("facts", about, "failed", says))
     return out or [Check("record", about, "passed", "invariants, observations, protocol and facts hold.")]
 
 

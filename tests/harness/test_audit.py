@@ -174,6 +174,14 @@ def test_facts_that_are_not_the_cards_are_caught(bundle: Path) -> None:
     assert code == 1 and by["facts"] == ["failed"]
 
 
+def test_a_card_that_hides_what_it_learns_from_is_caught(bundle: Path) -> None:
+    cards = bundle / "plugin" / "audited" / "halves.yaml"
+    cards.write_text(cards.read_text().replace("trains_on: none", "trains_on: paired"))
+    reseal(bundle)
+    code, by, checks = audit(bundle, "--no-run")
+    assert code == 1 and by["facts"] == ["failed"] and "does not say that it uses clean images" in " ".join(c["says"] for c in checks)
+
+
 def test_other_observations_are_caught(bundle: Path) -> None:
     change(bundle, lambda r, a: r.update(observation_hash="0" * 64))
     assert audit(bundle, "--no-run")[1]["observations"] == ["failed"]
