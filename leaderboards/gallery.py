@@ -107,8 +107,9 @@ def _rows(board: Board, most: int) -> list[Row]:
     """Return the rows worth showing: the best, but always the reference and the do-nothing row."""
     ranked = [r for r in board.rows if not r.unranked]
     must = [r for r in (board.reference_row, board.do_nothing_row) if r is not None]
-    keep = [r for r in ranked if r not in must][: most - len(must)]
-    return [r for r in ranked if r in keep or r in must]
+    keep = [r for r in ranked if all(r is not m for m in must)][: most - len(must)]
+    shown = {id(r) for r in [*keep, *must]}
+    return [r for r in ranked if id(r) in shown]
 
 
 def _kind(arrays: Mapping[str, np.ndarray]) -> str:

@@ -66,7 +66,7 @@ def write_site(
         path = site.names.page("tasks", overview.board_name(b))
         siblings = [(x.budget, site.names.page("tasks", overview.board_name(x))) for x in boards if (x.task, x.split) == (b.task, b.split)]
         files[path] = task_page(site, b, d, siblings, media, path).encode()
-        files[path.removesuffix(".html") + ".json"] = json.dumps(d, indent=1, ensure_ascii=False, allow_nan=False).encode()
+        files[path.removesuffix(".html") + ".json"] = json.dumps(d, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         files[path.removesuffix(".html") + ".csv"] = as_csv([b]).encode()
     for name in sorted(site.methods):
         path = site.names.page("methods", name)

@@ -31,7 +31,7 @@ class Media:
         w, h = f.size
         small = kind == "image" and max(w, h) <= 128
         shown = 168 if kind == "image" else 0
-        size = f' width="{shown}" height="{round(shown * h / w)}"' if shown else f' width="{w * (2 if kind == "set" and w < 100 else 1)}"'
+        size = f' width="{shown}" height="{round(shown * h / w)}"' if shown else f' width="{w * max(1, 290 // w)}"'
         if kind == "label":
             size = ' width="64" height="64"'
         if kind == "audio":

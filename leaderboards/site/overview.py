@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from .. import words
+from ..across import across
+from ..across import notes as across_notes
 from ..board import Board
 from .shell import Site, chip, heads, ident, page, plural, raw, tools
 from .task import decimals
@@ -20,7 +22,7 @@ def overview(site: Site, boards: Paired) -> str:
     families = ""
     for f in site.families:
         members = [(b, d) for b, d in boards if d["family"] == f]
-        families += f'<section class="family" id="{ident(f)}"><h2>{escape(f)}</h2>{_family(site, members)}</section>'
+        families += f'<section class="family" id="{ident(f)}"><h2>{escape(f)}</h2>{_family(site, members)}{_standings(site, members)}</section>'
     jump = "".join(f'<a href="#{ident(f)}">{escape(f)}</a>' for f in site.families)
     lead = (
         f"<header><h1>{escape(site.title)}</h1><p class='lead'>{_count(boards)}</p><div class='tabs' role='navigation' "
@@ -101,6 +103,33 @@ def _family(site: Site, boards: Paired) -> str:
         last = d["task"]
     kind = "grid plain budgets" if budgets else "grid plain"
     return f'<div class="scroll"><table class="{kind}">{heads(columns)}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _standings(site: Site, boards: Paired) -> str:
+    """Return how a family's variants stand across its tasks: share of the gap closed and win rate, by track."""
+    found = across([b for b, _ in boards])
+    standings = [s for s in found.data()["rows"] if s["gap_closed"] is not None]
+    if len(found.boards) < 2 or not standings:
+        return ""
+    methods = {r["variant"]: r["method"] for _, d in boards for r in d["rows"]}
+    columns = [("rank in track", "n"), ("variant", "name"), ("track", ""), ("gap closed", "n"), ("", "bar"), ("win rate", "n"), ("boards", "n")]
+    lines = []
+    for s in standings:
+        low = "" if s["low"] is None or s["high"] is None else f"{100 * s['low']:.1f} to {100 * s['high']:.1f} %"
+        win = "–" if s["win_rate"] is None else f"{100 * s['win_rate']:.0f} %"
+        width = min(1.0, max(0.0, s["gap_closed"])) * 120
+        closed = f"{100 * s['gap_closed']:.1f} %"
+        bar = f'<svg class="share" viewBox="0 0 120 8" role="img" aria-label="{closed}"><rect class="all" width="120" height="8" rx="4"/>'
+        bar += f'<rect class="part" width="{width:.1f}" height="8" rx="4"/></svg>'
+        cells = [f'<td class="n">{s["rank"] or "–"}</td><td class="name">{site.method_link(methods[s["variant"]], s["variant"], "")}</td>']
+        cells.append(f'<td class="soft">{escape(s["track"])}</td><td class="n" title="{low}">{closed}</td><td class="bar">{bar}</td>')
+        cells.append(f'<td class="n">{win}</td><td class="n">{s["boards"]}</td>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    notes = "".join(f"<li>{escape(x)}</li>" for x in across_notes(found))
+    return (
+        f'<details class="standings"><summary>Across {plural(len(found.boards), "board")}</summary><div class="scroll"><table class="grid">'
+        f'{heads(columns)}<tbody>{"".join(lines)}</tbody></table></div><ul class="soft">{notes}</ul></details>'
+    )
 
 
 def _ticks(board: Board, data: words.Data) -> str:
@@ -213,7 +242,7 @@ def tables_page(site: Site, tables: Sequence[Mapping[str, Any]]) -> str:
         )
     body = "<h1>Paper tables</h1><p class='sub'>Published numbers beside those measured here, over keyed noise draws. "
     body += "† read elsewhere than in the paper itself.</p>"
-    return page(site, title=f"Paper tables · {site.title}", body=body + "".join(parts), path="tables.html", here="Paper tables")
+    return page(site, title=f"Paper tables · {site.title}", body=body + "".join(parts), path="tables.html", here="Tables")
 
 
 def _cell(r: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -54,8 +55,13 @@ def quality_cost(board: Board, data: words.Data) -> dict[str, Any] | None:
 
 def board_row(board: Board, data: Mapping[str, Any]) -> Row | None:
     """Return the row that ``data`` (of `render_json.row_data`) was made from."""
-    same = (data["variant"], data["selection"], data["partial"])
-    return next((x for x in board.rows if (x.variant, x.group.selection, x.group.partial) == same), None)
+    known = _rows_of.setdefault(board, {})
+    if not known:
+        known.update({(x.variant, x.group.selection, x.group.partial): x for x in reversed(board.rows)})
+    return known.get((data["variant"], data["selection"], data["partial"]))
+
+
+_rows_of: WeakKeyDictionary[Board, dict[tuple[str, str, bool], Row]] = WeakKeyDictionary()
 
 
 def per_sample(board: Board) -> dict[str, Any] | None:
@@ -64,8 +70,9 @@ def per_sample(board: Board) -> dict[str, Any] | None:
     Up to `MOST_POINTS` samples they are given one by one; of more, as many evenly spaced quantiles, which draw the same boxes.
     """
     ranked = [r for r in board.rows if not r.unranked]
-    must = [r for r in (board.reference_row, board.do_nothing_row) if r is not None]
-    chosen = [r for r in ranked if r in must or r in [x for x in ranked if x not in must][: MOST_ROWS - len(must)]]
+    must = {id(r) for r in (board.reference_row, board.do_nothing_row) if r is not None}
+    best = {id(r) for r in [r for r in ranked if id(r) not in must][: MOST_ROWS - len(must)]}
+    chosen = [r for r in ranked if id(r) in must | best]
     tables: list[tuple[Row, np.ndarray, np.ndarray]] = []
     for row in chosen:
         cells = row.cells(board.primary)

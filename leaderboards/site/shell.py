@@ -19,6 +19,7 @@ POLICY = (
 )
 """Nothing is loaded from anywhere but the site's own folder."""
 
+_TOGGLE = '<button id="theme" type="button" title="light or dark" aria-label="light or dark">◐</button>'
 _THEME = 'try{var t=localStorage.getItem("scorebench-theme");if(t)document.documentElement.dataset.theme=t}catch(e){}'
 
 
@@ -71,7 +72,7 @@ def page(site: Site, *, title: str, body: str, path: str, here: str = "", data: 
     """Return a whole page. ``path``: where it will lie in the site; ``data``: what its script reads (rows, plots)."""
     up = "../" * path.count("/")
     links = [("index.html", "Overview"), ("methods.html", "Methods")]
-    links += [("claims.html", "Claims")] * site.has_claims + [("tables.html", "Paper tables")] * site.has_tables
+    links += [("claims.html", "Claims")] * site.has_claims + [("tables.html", "Tables")] * site.has_tables
     nav = "".join(f'<a href="{up}{href}"{" aria-current=page" if text == here else ""}>{text}</a>' for href, text in links)
     scripts = ["datatables.js"] * site.scripts.tables + ["plotly.min.js"] * (site.scripts.plots and plots) + ["site.js"]
     tags = "".join(f'<script defer src="{up}assets/{name}"></script>\n' for name in scripts)
@@ -85,8 +86,8 @@ def page(site: Site, *, title: str, body: str, path: str, here: str = "", data: 
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
         f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<link rel="stylesheet" href="{up}assets/site.css">\n'
         f"<script>{_THEME}</script>\n{tags}</head>\n<body>\n"
-        f'<a class="skip" href="#main">Skip to content</a>\n<nav class="top" aria-label="site"><div><a class="brand" href="{up}index.html">'
-        f'{escape(site.title)}</a>{nav}<button id="theme" type="button">light / dark</button></div></nav>\n'
+        f'<a class="skip" href="#main">Skip to content</a>\n<nav class="top" aria-label="site"><div>'
+        f'<a class="brand" href="{up}index.html">{escape(site.title)}</a>{nav}{_TOGGLE}</div></nav>\n'
         f'<main id="main">{body}</main>\n<footer>{missing}<p>{site.facts}</p></footer>\n'
         '<dialog id="provenance" aria-label="where this number comes from"></dialog><dialog id="enlarged" aria-label="enlarged"></dialog>\n'
         f"{embedded}</body>\n</html>\n"

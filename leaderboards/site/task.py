@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .. import words
 from ..board import Board
@@ -44,7 +45,7 @@ def head(board: Board, data: words.Data, siblings: Sequence[tuple[str, str]]) ->
     n = next((r["metrics"][data["primary"]]["n"] for r in data["rows"] if "mean" in r["metrics"][data["primary"]]), None)
     about = [f"<code>{escape(data['task'])}</code> v{data['version']}", escape(words.spelled(data, data["primary"]))]
     about += [plural(n, "sample")] if n else []
-    about += [f"dataset {escape(str(board.meta['dataset']))}"] * bool(board.meta.get("dataset"))
+    about += [f"dataset {escape(str(board.meta.get('dataset')))}"] * bool(board.meta.get("dataset"))
     about += [f"{escape(data['split'])} split"] * (data["split"] != "test")
     tabs = ""
     if len(siblings) > 1:
@@ -89,8 +90,13 @@ def summary(site: Site, board: Board, data: words.Data) -> str:
 
 def decimals(board: Board, data: words.Data) -> dict[str, int]:
     """Return the decimals of each metric's column."""
-    margins = {m: o.get("margin") for m, o in board.meta["metrics"].items()}
-    return {m: words.decimals(data, m, margins) for m in board.metrics}
+    if board not in _decimals:
+        margins = {m: o.get("margin") for m, o in board.meta["metrics"].items()}
+        _decimals[board] = {m: words.decimals(data, m, margins) for m in board.metrics}
+    return _decimals[board]
+
+
+_decimals: WeakKeyDictionary[Board, dict[str, int]] = WeakKeyDictionary()
 
 
 def table(site: Site, board: Board, data: words.Data) -> str:
