@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from ..diffusion.exponential import nodes
 from ..diffusion.grids import Grid
 from ..diffusion.prior import Prior
 from ..diffusion.sampling import begin
@@ -30,14 +32,15 @@ class DDIM(Method):
 
     def sample(self, request: Request) -> Tensor:
         walk = begin(request, self.prior, steps=self.steps, grid=self.grid, guidance=self.guidance, clip=self.clip)
-        schedule, x, noise = walk.prior.schedule, walk.x, request.rng.at("noise")
-        for t, s in walk.steps():
-            data, eps = walk.both(x, t)
-            a, sigma, sd = float(schedule.alpha(s)), float(schedule.sigma(s)), 0.0
+        x, noise = walk.x, request.rng.at("noise")
+        for t, s in pairwise(nodes(walk.prior.schedule, walk.times)):
+            data = walk.predict(x, t.time, "data")
+            sd = 0.0
             if self.eta > 0:
                 # posterior variance sigma_s^2 (1 - (alpha_t sigma_s / alpha_s sigma_t)^2), written with lambda
-                sd = self.eta * sigma * math.sqrt(-math.expm1(2 * float(schedule.lam(t) - schedule.lam(s))))
-            x = torch.add(a * data, eps, alpha=math.sqrt(max(sigma**2 - sd**2, 0.0)))
+                sd = self.eta * s.sigma * math.sqrt(-math.expm1(2 * (t.lam - s.lam)))
+            kept = math.sqrt(max(s.sigma**2 - sd**2, 0.0)) / t.sigma  # times sigma_t eps = x - alpha_t x_0
+            x = torch.add(kept * x, data, alpha=s.alpha - kept * t.alpha)
             if sd > 0:
-                x = x + sd * noise.normal(x.shape[1:])
+                x = torch.add(x, noise.normal(x.shape[1:]).to(x), alpha=sd)
         return walk.prior.decode(x)

@@ -3,11 +3,14 @@ budget (Nichol and Dhariwal, ICML 2021, arXiv:2102.09672, section 4)."""
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..diffusion.exponential import nodes
 from ..diffusion.grids import Grid
 from ..diffusion.prior import Prior
 from ..diffusion.sampling import begin
@@ -39,13 +42,12 @@ class DDPM(Method):
 
     def sample(self, request: Request) -> Tensor:
         walk = begin(request, self.prior, steps=self.steps, grid=self.grid, guidance=self.guidance, clip=self.clip)
-        schedule, x, noise = walk.prior.schedule, walk.x, request.rng.at("noise")
-        for t, s in walk.steps():
-            data, _ = walk.both(x, t)
-            a_t, a_s, v_t, v_s = schedule.alpha(t), schedule.alpha(s), schedule.sigma(t) ** 2, schedule.sigma(s) ** 2
-            share = -torch.expm1(2 * (schedule.lam(t) - schedule.lam(s)))  # beta / sigma_t^2 of the step t -> s; 1 when s is the data
-            x = (a_t * v_s) / (a_s * v_t) * x + a_s * share * data
-            if s > 0:
-                sd = (share * (v_s if self.variance == "small" else v_t)).sqrt()
-                x = x + sd * noise.normal(x.shape[1:])
+        x, noise = walk.x, request.rng.at("noise")
+        for t, s in pairwise(nodes(walk.prior.schedule, walk.times)):
+            data = walk.predict(x, t.time, "data")
+            share = -math.expm1(2 * (t.lam - s.lam))  # beta / sigma_t^2 of the step t -> s; 1 when s is the data
+            x = torch.add((t.alpha * s.sigma**2) / (s.alpha * t.sigma**2) * x, data, alpha=s.alpha * share)
+            if s.sigma > 0:
+                sd = math.sqrt(share) * (s.sigma if self.variance == "small" else t.sigma)
+                x = torch.add(x, noise.normal(x.shape[1:]).to(x), alpha=sd)
         return walk.prior.decode(x)
