@@ -32,7 +32,7 @@ class PFGMpp(Averaged):
     def __init__(
         self,
         data: DataSpec,
-        dimension: float = 128,
+        dimension: int | None = 128,
         sigma_data: float = 0.5,
         sigma_max: float = 80.0,
         sigma_min: float = 0.002,
@@ -42,13 +42,14 @@ class PFGMpp(Averaged):
         steps: int = 18,
         network_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """``dimension`` is D, an integer or .inf; ``steps`` counts where the budget does not bound the evaluations (n steps take 2n - 1)."""
+        """``dimension`` is D, None for infinitely many; ``steps`` counts where the budget does not bound evaluations (n steps take 2n - 1)."""
         super().__init__()
-        if not dimension >= 1 or (math.isfinite(dimension) and dimension != int(dimension)):
-            raise ValueError(f"dimension is {dimension!r}; accepted: a whole number of at least 1, or .inf")
+        if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
+            raise ValueError(f"dimension is {dimension!r}; accepted: a whole number of at least 1, or null for infinitely many")
         assert data.shape is not None
         self.shape, self.image = tuple(data.shape), data.kind == "image"
-        self.dimension, self.sigma_data, self.sigma_max, self.sigma_min = dimension, sigma_data, sigma_max, sigma_min
+        self.dimension = math.inf if dimension is None else dimension
+        self.sigma_data, self.sigma_max, self.sigma_min = sigma_data, sigma_max, sigma_min
         self.learning_rate, self.train_batch_size, self.noise, self.steps = learning_rate, batch_size, noise, steps
         self.network = network_of(self.shape, network_options)
 

@@ -46,7 +46,7 @@ def test_it_tends_to_a_gaussian_as_d_grows() -> None:
         gaps.append(stats.kstest(found.numpy(), stats.chi2(64).cdf).statistic)
     assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 0.02
     u = torch.randn(5, 1, 8, 8)
-    assert torch.equal(PFGMpp(PICTURES, dimension=math.inf).perturbation(u, torch.ones(5)), u)
+    assert torch.equal(PFGMpp(PICTURES, dimension=None).perturbation(u, torch.ones(5)), u)
 
 
 def test_sampling_starts_from_the_kernel_at_sigma_max() -> None:
@@ -59,7 +59,7 @@ def test_sampling_starts_from_the_kernel_at_sigma_max() -> None:
 
 def test_with_the_exact_denoiser_its_walk_is_edm_heun() -> None:
     """D = inf with E[x_0 | x] of a Gaussian N(m, v) ends where Heun's method on the linear ODE does, near the exact flow."""
-    m, v, method = 0.7, 0.3, PFGMpp(POINTS, dimension=math.inf)
+    m, v, method = 0.7, 0.3, PFGMpp(POINTS, dimension=None)
     prior = GaussianMixturePrior([1.0], [[m, m]], [v * np.eye(2)], EDM())
     method.denoised = lambda x, sigma: prior.denoised(x, sigma)  # type: ignore[method-assign]
     asked = request(64, 99)
@@ -148,6 +148,6 @@ def test_networks_fit_the_data() -> None:
     with pytest.raises(RequestError, match="multiples of 4"):
         network_of((1, 30, 30))
     with pytest.raises(ValueError, match="whole number"):
-        PFGMpp(POINTS, dimension=2.5)
+        PFGMpp(POINTS, dimension=2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="accepted: linear, trig, bridge"):
         Interpolant("cubic")
