@@ -26,7 +26,7 @@ class Heun(Method):
         prior: Prior,
         churn: float = 0.0,
         churn_min: float = 0.0,
-        churn_max: float = math.inf,
+        churn_max: float | None = None,
         noise: float = 1.0,
         grid: Grid = "karras",
         end: float = 0.0,
@@ -35,7 +35,7 @@ class Heun(Method):
         clip: bool = False,
         threshold: float | None = None,
     ) -> None:
-        """``churn, churn_min, churn_max, noise`` are S_churn, S_tmin, S_tmax, S_noise (table 5); ``steps`` is N where nothing bounds it.
+        """``churn, churn_min, churn_max, noise`` are S_churn, S_tmin, S_tmax, S_noise (table 5), ``steps`` is N without a budget.
 
         ``end``: the time at which it stops; if it is not 0 every step has two evaluations.
         """
@@ -52,10 +52,11 @@ class Heun(Method):
         schedule, stream = walk.prior.schedule, request.rng.at("noise")
         grid = nodes(schedule, walk.times)
         gamma = min(self.churn / (len(grid) - 1), math.sqrt(2) - 1)
+        ceiling = math.inf if self.churn_max is None else self.churn_max
         z = walk.x / grid[0].alpha
         for s, t in pairwise(grid):
             # the network knows no noise above that of t_max, so the raised level stays below it
-            raised = min(s.kappa * (1 + gamma), grid[0].kappa) if self.churn_min <= s.kappa <= self.churn_max else s.kappa
+            raised = min(s.kappa * (1 + gamma), grid[0].kappa) if self.churn_min <= s.kappa <= ceiling else s.kappa
             if raised > s.kappa:
                 z = z + self.noise * math.sqrt(raised**2 - s.kappa**2) * stream.normal(z.shape[1:])
                 s = node_at_lambda(schedule, -math.log(raised))
