@@ -45,6 +45,11 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pndm[f-pndm]": ("pndm:PNDM", {"variant": "f-pndm", "end": END}),
     "unipc[p=2]": ("unipc:UniPC", {"order": 2, "end": END}),
     "unipc[p=3]": ("unipc:UniPC", {"order": 3, "end": END}),
+    "ghvb[plms2]": ("ghvb:GHVB", {"order": 2, "end": END}),
+    "ghvb[r=1.8]": ("ghvb:GHVB", {"order": 1.8, "end": END}),
+    "ghvb[hb=1.8]": ("ghvb:GHVB", {"order": 1.8, "momentum": "heavy-ball", "end": END}),
+    "ghvb[r=3.8]": ("ghvb:GHVB", {"order": 3.8, "end": END}),
+    "genie-exact-jvp[quadratic]": ("genie:ExactGENIE", {"grid": "quadratic", "end": END}),
 }
 """Row: class in baselines/generation and its arguments. Every solver here stops at t_min = END, by default or by ``end``; DDIM is order=1."""
 FEW, MANY = (10, 20), (80, 160, 320)
