@@ -15,16 +15,18 @@ from ..configs.errors import RequestError, RunError
 from ..leaderboards.ledger import Store
 from . import artifacts
 from .claims import Claims
+from .done import undone
 from .environment import environment, environment_key, remember_command
 from .executors.base import Executor, Job, Report, Result, include, record_failure
 from .executors.choose import default_executor
 from .executors.inline import InlineExecutor
-from .plan import undone
 from .progress import Interrupted, Left, Policy, Status, Summary
 from .unit import ArtifactRef, RunContext, Unit
 
 POLL = 0.25
 """Seconds between two looks at the clock, the keyboard and other controllers."""
+QUICK = 0.02
+"""Seconds that a look at the ledger's files may take before it is not repeated for every unit."""
 
 
 def run_units(
@@ -89,7 +91,7 @@ class Controller:
         self._writers: set[str] = set()
         self._foreign: Any = None
         self._done_by_others: set[tuple[str, str]] = set()
-        self._looked = 0.0
+        self._looked = self._next_look = 0.0
         self._keys: dict[tuple[str, str], str] = {}
 
     # ------------------------------------------------------------------ the run
@@ -255,9 +257,14 @@ class Controller:
             self.elsewhere.append(unit)
             self._say("waiting", what=str(unit), message="another process runs it.", unit=unit)
             return False
-        others = self._ledger_of_others()
-        if others != self._foreign:  # reading the whole ledger for every unit would make a long run quadratic
-            self._foreign, self._done_by_others = others, self.store.done()
+        start = time.monotonic()
+        if start >= self._next_look:
+            others = self._ledger_of_others()
+            if others != self._foreign:  # reading the whole ledger for every unit would make a long run quadratic
+                self._foreign, self._done_by_others = others, self.store.done()
+            cost = time.monotonic() - start
+            # thousands of files, or a slow share: looking takes a twentieth of the time, and what was missed is done twice and accepted once
+            self._next_look = start + (20 * cost if cost > QUICK else 0.0)
         if self._id(unit) in self._done_by_others:
             self.claims.drop(unit.unit_id)
             self._done_elsewhere(unit)

@@ -20,12 +20,11 @@ from ..tasks import registry as tasks
 from ..tasks.metrics import registry as metrics
 from . import artifacts as stored
 from .closure import HARNESS, Closure, code_hash, flush
-from .environment import environment, environment_key
+from .done import undone as undone
 from .identity import FileHashes, Series, content_id, resolve_files
 from .unit import ArtifactRef, Unit
 
 if TYPE_CHECKING:
-    from ..leaderboards.ledger import Store
     from ..tasks.base import Task
 
 
@@ -92,20 +91,6 @@ def plan(
     finally:
         planner.save()
     return list(units.values())
-
-
-def undone(units: Iterable[Unit], store: Store) -> tuple[list[Unit], list[Unit]]:
-    """Split units into (still to run, done): done means recorded as ok under an equal unit_id and environment_key."""
-    done = store.done()
-    keys: dict[tuple[str, str], str] = {}
-    todo: list[Unit] = []
-    finished: list[Unit] = []
-    for unit in units:
-        where = (unit.device, unit.precision)
-        if where not in keys:
-            keys[where] = environment_key(environment(*where))
-        (finished if unit.limit is None and (unit.unit_id, keys[where]) in done else todo).append(unit)
-    return todo, finished
 
 
 class CannotAnswer(RequestError):

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..configs.loader import write_atomic
 from ..leaderboards.ledger import Store
+from .done import undone
 from .executors.slurm import ENDED, SlurmExecutor, queue
-from .plan import undone
 from .prefetch import missing_components
 from .progress import Policy
 from .unit import ArtifactRef, RunContext, Unit

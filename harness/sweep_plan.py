@@ -12,12 +12,12 @@ from ..baselines import components
 from ..baselines.card import Variant
 from ..configs.errors import DataMissing, RequestError
 from ..tasks import registry as tasks
-from .plan import CannotAnswer, Planner, Skipped
 from .sweeps import RESERVED, Configuration, Sweep
 from .unit import Unit
 
 if TYPE_CHECKING:
     from ..leaderboards.ledger import Store
+    from .plan import Planner, Skipped
 
 
 @dataclass
@@ -61,6 +61,8 @@ def plan_sweep(
 
     Cells that a method cannot answer, and those whose data are missing, are put into ``skipped``; without it they are a RequestError.
     """
+    from .plan import CannotAnswer, Planner, Skipped  # torch comes with it, and a plan that was kept needs neither
+
     for folder in cards.included():
         components.include(folder)
     planners: dict[int | None, Planner] = {}

@@ -20,8 +20,8 @@ def dry_run(units: Sequence[Unit], how: How, store: Path, *, pins: bool = True, 
     """Print what would be run and trained, and about how long it would take; nothing is run or written."""
     from ...leaderboards.ledger import Store
     from .. import artifacts, estimate
+    from ..done import undone
     from ..environment import cores
-    from ..plan import undone
     from .board import gathered
 
     records = gathered(store)

@@ -45,7 +45,7 @@ def sweep(
     points = [s.configurations(search_seed) for s in found]
     if then_test and (bad := next((s for s in found if s.metric is None), None)):
         raise bad.doc.error("--then-test needs a metric to choose by; add metric: {name: ..., goal: ...}.", ("method",))
-    reporter = Reporter(to_stderr=as_json)
+    reporter = Reporter(to_stderr=as_json, quiet=True)
     where = store_path(store)
     planned, skipped = plan_all(found, points, resolved, pins=not no_pins)
     for text in missing_data(skipped):
@@ -81,20 +81,27 @@ def sweep(
 def plan_all(found: list[Sweep], points: list[list[dict[str, Any]]], resolved: How, pins: bool) -> tuple[list[list[Unit]], list[Skipped]]:
     """Check every sweep in full, and plan them. A cell that a method cannot answer is skipped; a sweep of which nothing is left is an error."""
     from ...configs.errors import RequestError
-    from ..sweep_plan import plan_sweep
-    from ..sweeps import check_settings
+    from .. import plan_cache
 
     skipped: list[Skipped] = []
     planned = []
+    how = {"pins": pins, "batch_size": resolved.batch_size, "device": resolved.device, "precision": resolved.precision}
     for s, p in zip(found, points, strict=True):
-        check_settings(s)
-        mine: list[Skipped] = []
-        planned.append(
-            plan_sweep(s, p, pins=pins, batch_size=resolved.batch_size, device=resolved.device, precision=resolved.precision, skipped=mine)
-        )
-        if not planned[-1]:
-            raise RequestError(mine[0].reason if mine else f"{s.doc.path} has no point that can be run.")
-        skipped += mine
+        name = plan_cache.key(s.tasks, "sweep", s.split, p, how)
+        units = plan_cache.kept(name)
+        if units is None:
+            from ..sweep_plan import plan_sweep
+            from ..sweeps import check_settings
+
+            check_settings(s)
+            mine: list[Skipped] = []
+            units = plan_sweep(s, p, skipped=mine, **how)  # type: ignore[arg-type]
+            if not units:
+                raise RequestError(mine[0].reason if mine else f"{s.doc.path} has no point that can be run.")
+            if not mine:
+                plan_cache.keep(name, units)
+            skipped += mine
+        planned.append(units)
     return planned, skipped
 
 

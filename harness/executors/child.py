@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Job, Report, Result, perform, reporter
+from .server import SUBMITTED
 
 
 def data_size() -> int:
@@ -52,7 +53,8 @@ def _die_with(lifeline: int) -> None:
 def main(connection: int, lifeline: int, message: dict[str, Any]) -> None:
     """Serve jobs until the controller closes the connection. ``message``: ``log`` (path), ``threads``. The server called setsid."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if SUBMITTED not in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with, args=(lifeline,), name="scorebench-lifeline", daemon=True).start()
     log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)

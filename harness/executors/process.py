@@ -20,7 +20,7 @@ from typing import Any
 from ...configs.errors import RequestError, RunError
 from ..environment import cores, remember_command
 from .base import Executor, Job, Report, Result
-from .server import kill_group
+from .server import SUBMITTED, deaf, kill_group
 
 START_LIMIT = 300.0
 """Seconds the fork server may take to import torch and Lightning (a cold network file system is slow)."""
@@ -87,6 +87,7 @@ class ProcessExecutor(Executor):
             self._server = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.server", str(theirs.fileno())],
                 env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True,
+                preexec_fn=deaf if SUBMITTED in os.environ else None,
             )  # fmt: skip
         finally:
             theirs.close()

@@ -22,6 +22,17 @@ from typing import Any
 PRELOAD = ("torch", "lightning", "scorebench.harness.runner")
 
 
+SUBMITTED = "SUBMITIT_EXECUTOR"
+"""Set inside a submitted Slurm job."""
+
+
+def deaf() -> None:
+    """Ignore what Slurm sends to every process of a job that is preempted or out of time: only the job's main process acts on it, and its
+    workers die with it. Otherwise units in progress would be recorded as crashed before the job is put back into the queue."""
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def kill_group(pid: int) -> None:
     """Kill a worker and everything it started."""
     try:
