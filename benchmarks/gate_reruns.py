@@ -29,7 +29,7 @@ from scorebench.tasks.registry import get_spec
 
 CONDITIONS: list[dict[str, Any]] = [
     {"batch": batch, "threads": threads, "executor": executor}
-    for executor in ("inline", "process") for batch in (None, 1, 3, 7, 16) for threads in (1, 2)
+    for executor in ("inline", "process") for batch in (None, 5, 7, 16, 64) for threads in (1, 2)
 ]  # fmt: skip
 
 
@@ -52,10 +52,10 @@ def one(suite: Any, store: Path, folder: Path, batch: int | None, threads: int, 
 def largest(a: Path, b: Path) -> float:
     """Return the largest relative difference between the values of two stores' units."""
     first, second = Store(a), Store(b)
-    other = {r["unit_id"]: r for r in second.records()}
+    other = {r["spec_id"]: r for r in second.records()}
     worst = 0.0
     for r in first.records():
-        twin = other[r["unit_id"]]
+        twin = other[r["spec_id"]]
         x, y = first.samples(r), second.samples(twin)
         for name in (n for n in x if n.startswith("metric/")):
             scale = np.maximum(np.abs(x[name]), np.median(np.abs(x[name])))
