@@ -98,7 +98,7 @@ class DPMOT(Method):
         self.source, self.entry, self.tail, self.rounds, self.rate, self.steps = source, entry, tail, rounds, rate, steps
         self.register_buffer("atoms", torch.zeros(targets, math.prod(prior.shape)))
         self.register_buffer("height", torch.zeros(targets))
-        self.register_buffer("spare", torch.tensor(math.nan))  # |g - nu| of the heights kept
+        self.register_buffer("spare", torch.tensor(-1.0))  # |g - nu| of the heights kept; -1: not solved for
 
     def _draw(self, n: int) -> Tensor:
         size = (n, self.atoms.shape[1])

@@ -116,8 +116,14 @@ class USFS3(Method):
         self.reference_steps, self.steps, self.guidance, self.clip = reference_steps, steps, guidance, clip
         self.guided = guidance != 1 and prior.conditioning == "class"
         self.planned = max(1, (budget.nfe // (Guided(prior, guidance) if self.guided else prior).evaluations) if budget.nfe else steps)
-        self.register_buffer("table", torch.tensor([_row(c) for c in known_solvers(prior, self.planned)[0]], dtype=torch.float64))
-        self.register_buffer("scores", torch.full((2,), math.nan))  # of the best known solver and of the schedule chosen, on fresh noise
+        # the rows of choices, one after another: a matrix would be stored with 11 bits, in which neighbouring times collide
+        self.register_buffer("table", torch.tensor([v for c in known_solvers(prior, self.planned)[0] for v in _row(c)], dtype=torch.float64))
+        self.register_buffer("scores", torch.full((2,), -1.0))  # of the best known solver and of the schedule chosen, on fresh noise
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule chosen."""
+        return [_choice(r) for r in self.table.reshape(self.planned, -1).tolist()]
 
     def sample(self, request: Request) -> Tensor:
         walk = begin(request, self.prior, steps=self.steps, guidance=self.guidance, clip=self.clip)
@@ -126,7 +132,7 @@ class USFS3(Method):
                 f"usf-s3's schedule was searched for {self.planned} steps, and this request takes {len(walk.times) - 1}; fit it for this "
                 "budget, and use a guidance weight other than 1 only on tasks that give labels."
             )
-        return walk.prior.decode(integrate(walk, [_choice(r) for r in self.table.tolist()]))
+        return walk.prior.decode(integrate(walk, self.schedule))
 
     # ------------------------------------------------------------------ search
     def _trial(self) -> tuple[Walk, Tensor]:
@@ -165,7 +171,7 @@ class USFS3(Method):
         again = self._trial()
         finalists = [s for _, s in sorted(scored, key=lambda p: p[0])[:10]]
         chosen = min(finalists, key=lambda s: score(s, again))
-        self.table.copy_(torch.tensor([_row(c) for c in chosen], dtype=torch.float64))
+        self.table.copy_(torch.tensor([v for c in chosen for v in _row(c)], dtype=torch.float64))
         self.scores.copy_(torch.tensor([score(best_known, again), score(chosen, again)]))
 
 

@@ -21,6 +21,7 @@ from scorebench.baselines.generation.ddim import DDIM
 from scorebench.baselines.generation.unipc import UniPC
 from scorebench.baselines.generation.usf_s3 import KINDS, USFS3, _choice, _row, encoded, integrate, known_solvers, mutated, ranked
 from scorebench.configs.errors import RequestError
+from scorebench.harness.weights import rounded
 from scorebench.tasks.requests import Budget
 
 
@@ -151,6 +152,9 @@ def test_the_search_beats_every_known_solver_on_fresh_noise() -> None:
     ours = (method.sample(request(200, 5, rng=Given(z))) - exact).norm(dim=1).mean().item()
     assert ours < best
     assert counted(method, 5) == 5
+    stored = USFS3(ring(), Budget("nfe5", 5))
+    stored.load_state_dict({**stored.state_dict(), **rounded({k: v for k, v in method.state_dict().items() if k in ("table", "scores")})})
+    assert torch.allclose(stored.sample(request(8, 5)), method.sample(request(8, 5)), atol=1e-4)
     with pytest.raises(RequestError, match="searched for 5 steps"):
         method.sample(request(2, 10))
 
