@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...configs.errors import RequestError
+from .agent import is_agent, report
 from .common import json_option, store_path
 from .execute import Reporter, execute, print_json
 from .request import Asked, Integers, asked, how, how_options, plugin_folders
@@ -60,6 +61,8 @@ def run(
 
         reporter.line(live_to(where))
     summary, records = execute(units, resolved, where, reporter, include=folders, pins=not no_pins, keep_samples=keep_samples)
+    if is_agent():
+        report(records)
     if as_json:
         print_json(records)
     else:
