@@ -30,7 +30,7 @@ from scorebench.leaderboards.ledger import Store
 
 N = 10
 SECONDS = 0.3
-KILLS = 100
+KILLS, UNITS = int(os.environ.get("SCOREBENCH_KILLS", "100")), 300
 
 
 @dataclass
@@ -297,13 +297,15 @@ def test_a_store_that_breaks_in_the_middle_ends_the_run(tmp_path: Path) -> None:
 def test_a_hundred_kills_at_random_moments(tmp_path: Path, marks: Path, faults: list[Any]) -> None:
     """Controllers and workers killed at random; the accepted records equal an undisturbed run's but for cost, times and provenance."""
     store, calm = tmp_path / "store", tmp_path / "calm"
-    planned = units(seeds=KILLS, seconds=0.2)
-    assert run_units(planned, context(calm), InlineExecutor()).ok == KILLS
+    planned = units(seeds=UNITS, seconds=0.2)
+    assert run_units(units(seeds=UNITS, seconds=0.2), context(calm), InlineExecutor()).ok == UNITS
     chance = random.Random(7)
     killed = {"worker": 0, "controller": 0}
     for number in range(KILLS):
-        run = start(store, seeds=KILLS, seconds=0.2)
-        time.sleep(chance.uniform(0.0, 6.0))
+        run = start(store, seeds=UNITS, seconds=0.2)
+        if number % 4:  # while units run; a quarter hits the start, which is long on a busy machine
+            until(lambda run=run: alive(pids(marks)) or not run.process.is_alive())
+        time.sleep(chance.uniform(0.0, 1.5))
         workers = sorted(alive(pids(marks)))
         victim = chance.choice(workers) if workers and number % 2 else run.pid
         killed["controller" if victim == run.pid else "worker"] += 1
@@ -313,9 +315,10 @@ def test_a_hundred_kills_at_random_moments(tmp_path: Path, marks: Path, faults: 
         run.end()
         until(lambda: not alive(pids(marks)), 30)
     before = recorded(store)
-    finish(store, seeds=KILLS, seconds=0.2)
+    assert before and killed["worker"] >= KILLS // 4
+    finish(store, seeds=UNITS, seconds=0.2)
     aside = ("cost", "provenance", "written", "samples")
     one, other = ({r["unit_id"]: {k: v for k, v in r.items() if k not in aside} for r in Store(s).records()} for s in (store, calm))
     assert one == other
     for who, count in killed.items():
-        faults.append((f"SIGKILL of the {who} at a random moment", count, KILLS, 0, 0, f"{before} of {KILLS} units survived; records equal"))
+        faults.append((f"SIGKILL of the {who} at a random moment", count, len(planned), 0, 0, f"{before} done by then; records equal"))
