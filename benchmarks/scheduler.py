@@ -2,7 +2,8 @@
 
 A controller hands UNITS synthetic units to an executor that has SLOTS slots and answers at once, in a store that holds FILES ledger files (one
 per worker process that ever wrote). What is left is the controller's own work: plan, claims, looks at the ledger folder, status. Beside it: how
-long one look at the ledger takes when another process has written (a second controller on the same store).
+long one look at the ledger takes when another process has written (a second controller on the same store), and how long one heartbeat of
+SLOTS claims takes (due every 2 s, each a small file that is read and written anew).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scorebench.harness.claims import Claims
 from scorebench.harness.controller import run_units
 from scorebench.harness.executors.base import Executor, Job, Result
 from scorebench.harness.plan import plan
@@ -75,6 +77,27 @@ def one(units: list[Any], files: int, slots: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def heartbeat(held: int, seconds: float = 3.0) -> dict[str, Any]:
+    """Return how long one round of heartbeats takes for ``held`` claims."""
+    with tempfile.TemporaryDirectory() as temporary:
+        claims = Claims(Path(temporary), beat=1e-6)
+        claims._start_beating = lambda: None  # type: ignore[method-assign]
+        for k in range(held):
+            claims.take(f"unit{k}")
+        del claims._start_beating
+        start, cpu = time.perf_counter(), time.process_time()
+        claims._start_beating()
+        time.sleep(seconds)
+        claims._stop.set()
+        assert claims._thread is not None
+        claims._thread.join()
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        rounds = json.loads((Path(temporary) / f"unit{held - 1}").read_text())["beat"]
+        claims._thread = None
+        claims.close()
+    return {"held": held, "round_s": round(wall / rounds, 4), "round_cpu_s": round(cpu / rounds, 4)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("units", nargs="?", type=int, default=5000)
@@ -87,6 +110,8 @@ def main() -> None:
     for files in o.files:
         out.append(one(units if files < 10000 else units[: len(units) // 10], files, o.slots))
         print(json.dumps(out[-1]), file=sys.stderr)
+    out.append(heartbeat(o.slots))
+    print(json.dumps(out[-1]), file=sys.stderr)
     print(json.dumps(out, indent=1))
 
 
