@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 from ..configs.errors import RequestError
@@ -38,6 +39,11 @@ def hyper_parameters(card: Card, cls: type[Method], preset: str, task_id: str, o
                     f"Method {card.id!r} has no hyper-parameter {name!r} (from {source}); accepted: {', '.join(accepted) or 'none'}."
                 )
             out[name] = value
+    if endless := [n for n, v in out.items() if isinstance(v, float) and not math.isfinite(v)]:
+        raise RequestError(
+            f"Method {card.id!r}: hyper-parameter {endless[0]!r} is {out[endless[0]]}, which a record cannot hold; accepted: finite numbers "
+            "(a method may take null for an infinite one)."
+        )
     missing = [n for n in accepted if n not in out]
     if missing:
         raise RequestError(f"Method {card.id!r} needs a value for {', '.join(missing)}; give it with --set {missing[0]}=VALUE.")

@@ -279,3 +279,9 @@ def test_a_role_is_filled_by_name() -> None:
         plan([DIGITS], ["ddim"], overrides={"prior": 3})
     with pytest.raises(RequestError, match="Unknown prior"):
         plan([DIGITS], ["ddim"], overrides={"prior": "digit"})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_record_holds_finite_hyper_parameters_only(value: float) -> None:
+    with pytest.raises(RequestError, match="'eta' is (inf|nan), which a record cannot hold"):
+        plan([DIGITS], ["ddim"], budgets=["nfe5"], overrides={"eta": value})
