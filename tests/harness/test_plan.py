@@ -283,5 +283,5 @@ def test_a_role_is_filled_by_name() -> None:
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_record_holds_finite_hyper_parameters_only(value: float) -> None:
-    with pytest.raises(RequestError, match="'eta' is (inf|nan), which a record cannot hold"):
+    with pytest.raises(RequestError, match=r"'eta' is (inf|nan), which a record cannot hold"):
         plan([DIGITS], ["ddim"], budgets=["nfe5"], overrides={"eta": value})
