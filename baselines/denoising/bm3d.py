@@ -43,13 +43,14 @@ PROFILES: dict[str, tuple[tuple[Step, Step], tuple[Step, Step]]] = {
         (Step("bior1.5", 8, 16, 3, 2500, lambda3D=2.7), Step("dct", 8, 32, 3, 400)),
         (Step("dct", 12, 16, 4, 5000, lambda3D=2.8, lambda2D=2.0), Step("dct", 11, 32, 6, 3500)),
     ),
-    "hou2011": (
-        (Step("bior1.5", 8, 16, 3, 2500, lambda3D=2.7), Step("dct", 8, 32, 3, 400)),
+    "release": (
+        (Step("bior1.5", 8, 16, 3, 3000, lambda3D=2.7), Step("dct", 8, 32, 3, 400)),
         (Step("bior1.5", 8, 32, 4, 25000, lambda3D=2.8), Step("dct", 11, 32, 6, 3500)),
     ),
 }
-"""Both steps for sigma up to 40/255, and for more. ``normal``: Table I, "Normal Profile". ``hou2011``: for strong noise the parameters of
-Hou, Zhao, Yang and Cheng, "Comments on ...", IEEE TIP 20(1), 2011, which the authors' later releases use above 40."""
+"""Both steps for sigma up to 40/255, and for more. ``normal``: Table I, "Normal Profile". ``release``: as in the authors' later software, from
+which published comparisons come: tau_match of 3000, and above 40 the parameters of Hou, Zhao, Yang and Cheng, "Comments on ...", IEEE TIP
+20(1), 2011."""
 
 
 class BM3D(Filter):

@@ -145,7 +145,7 @@ def test_shrinkage_follows_the_equations():
 
 
 # ---------------------------------------------------------------------- pictures
-@pytest.mark.parametrize(("profile", "level"), [("normal", 25), ("normal", 50), ("hou2011", 50)])
+@pytest.mark.parametrize(("profile", "level"), [("normal", 25), ("normal", 50), ("release", 50)])
 def test_bm3d_is_above_nlm(profile, level):
     clean = picture()
     seen = noisy(clean, level / 255)
@@ -200,7 +200,7 @@ def test_batches_and_repetition_change_no_bit():
 def test_small_and_flat_pictures(shape, level):
     flat = np.full(shape, 0.5)
     assert np.allclose(BM3D().filtered(flat, level / 255), flat, atol=1e-3)  # Wiener's factors shrink the mean too, a little
-    out = BM3D("hou2011").filtered(noisy(flat), level / 255)
+    out = BM3D("release").filtered(noisy(flat), level / 255)
     assert out.shape == shape and np.abs(out - flat).mean() < 0.5 * SIGMA
 
 
@@ -211,5 +211,5 @@ def test_without_noise_next_to_nothing_changes():
 
 
 def test_an_unknown_profile_is_one_sentence():
-    with pytest.raises(RequestError, match="normal, hou2011"):
+    with pytest.raises(RequestError, match="normal, release"):
         BM3D("best")
