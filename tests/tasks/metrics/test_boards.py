@@ -13,7 +13,7 @@ class Row(dict):
     """A row that has nothing to say but its metrics: whatever else is asked is empty."""
 
     def __missing__(self, key: str) -> Any:
-        return () if key in ("conditional_on", "failures") else {} if key == "cost" else "last" if key == "selection" else None
+        return () if key in ("conditional_on", "failures") else {} if key == "cost" else {"selection": "last", "configurations_tried": 1}.get(key)
 
 
 def board(metric: str, n: int, identity: str = "") -> dict[str, Any]:
