@@ -10,10 +10,11 @@ from scorebench.leaderboards.words import footnotes
 
 
 class Row(dict):
-    """A row that has nothing to say but its metrics: whatever else is asked is empty."""
+    """A row that has nothing to say but its metrics: whatever else is asked is empty or as usual."""
 
     def __missing__(self, key: str) -> Any:
-        return () if key in ("conditional_on", "failures") else {} if key == "cost" else {"selection": "last", "configurations_tried": 1}.get(key)
+        known: dict[str, Any] = {"conditional_on": (), "failures": (), "cost": {}, "selection": "last", "configurations_tried": 1}
+        return known.get(key)
 
 
 def board(metric: str, n: int, identity: str = "") -> dict[str, Any]:
