@@ -29,6 +29,8 @@ TASK, METHOD = "generation/gmm2d", "ddim"
 class AtOnce(Executor):
     """Answers every job as done, as soon as it is asked."""
 
+    name = "at-once"
+
     def __init__(self, slots: int) -> None:
         self.slots, self.jobs = slots, []
 

@@ -48,7 +48,7 @@ class TablePlan:
     """A table of a run. All cells of a column are of one kind, or None."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
+    rows: Sequence[tuple[Cell, ...]]
 
 
 @dataclass(frozen=True)
