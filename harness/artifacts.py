@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -198,6 +198,13 @@ def pin_of(ref: ArtifactRef) -> dict[str, Any] | None:
     return pins().get(ref.recipe) if ref.trained else None
 
 
+def _curve(losses: Sequence[Sequence[float]], points: int = 20) -> dict[str, Any]:
+    """Return the loss curve thinned to about so many points, each the mean of the batches since the last: ``losses``, [step, loss] pairs."""
+    size = max(1, len(losses) // points)
+    parts = [losses[k : k + size] for k in range(0, len(losses), size)]
+    return {"losses": [[int(p[-1][0]), float(f"{sum(v for _, v in p) / len(p):.3g}")] for p in parts]} if losses else {}
+
+
 def pin(artifact: Artifact, name: str, command: str = "", code: str = "") -> dict[str, Any]:
     """Ship an artifact: copy its weights to ``baselines/weights/<name>.safetensors`` and write its entry to ``configs/pins.yaml``.
 
@@ -211,7 +218,7 @@ def pin(artifact: Artifact, name: str, command: str = "", code: str = "") -> dic
     entry = {
         "name": name, "recipe": ref.recipe, "file": f"baselines/weights/{name}.safetensors", "sha256": artifact.sha256, "owner": ref.owner,
         "kind": ref.kind, "task": ref.task, "seed": ref.seed, "command": command, "code": code,
-        **{k: artifact.meta[k] for k in keep if k in artifact.meta},
+        **{k: artifact.meta[k] for k in keep if k in artifact.meta}, **_curve(artifact.meta.get("losses") or []),
     }  # fmt: skip
     write_atomic(SHIPPED / f"{name}.safetensors", artifact.path.read_bytes())
     entries = [e for e in pins().values() if e["name"] != name and e["recipe"] != ref.recipe]

@@ -150,7 +150,23 @@ def _prior(prior_id: str) -> tuple[Lines, dict[str, Any]]:
         raise unknown("prior", prior_id, rows)
     row = rows[prior_id]
     lines: Lines = [(f"prior {prior_id}", str(row.get("title", "")))]
-    return lines + [(k, words(v)) for k, v in row.items() if k not in ("id", "title")], row
+    lines += [(k, words(v)) for k, v in row.items() if k not in ("id", "title")]
+    pins = _shipped(prior_id)
+    for pin in pins:
+        curve = ", ".join(f"{step}: {loss:g}" for step, loss in pin.get("losses") or [])
+        lines.append((f"shipped, seed {pin['seed']}", f"{pin['file']}, sha256 {pin['sha256']}; made by `{pin.get('command', '?')}`"))
+        facts = f"{pin.get('params', 0):,} parameters, {pin.get('steps', 0):,} steps, {pin.get('train_s', 0):.0f} s"
+        lines.append(("", facts + (f"; loss by step {curve}" if curve else "")))
+    return lines, {**row, "shipped": pins}
+
+
+def _shipped(owner: str) -> list[dict[str, Any]]:
+    """Return the shipped weights of a prior, by seed."""
+    from ...configs.loader import HERE, read
+
+    file = HERE / "pins.yaml"
+    entries = (read(file).data.get("pins") or []) if file.is_file() else []
+    return sorted((e for e in entries if e.get("owner") == owner and e.get("kind") == "prior"), key=lambda e: e.get("seed", 0))
 
 
 def _metric(name: str) -> tuple[Lines, dict[str, Any]]:
