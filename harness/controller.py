@@ -25,7 +25,7 @@ from .unit import ArtifactRef, RunContext, Unit
 
 POLL = 0.25
 """Seconds between two looks at the clock, the keyboard and other controllers."""
-QUICK = 0.02
+QUICK = 0.005
 """Seconds that a look at the ledger's files may take before it is not repeated for every unit."""
 
 
