@@ -117,7 +117,8 @@ def accept(gathered: Gathered, records: Sequence[Record], out: Path = HERE) -> d
 
 def _impersonal(line: str) -> str:
     """Return a record's line without the folders of the machine it was made on (messages name where files are missing)."""
-    for folder, name in ((home(), "$SCOREBENCH_HOME"), (Path(gettempdir()), "$TMPDIR"), (Path.home(), "~")):
+    folders = ((home(), "$SCOREBENCH_HOME"), (Path(gettempdir()), "$TMPDIR"), (Path.home(), "~"))
+    for folder, name in sorted(folders, key=lambda f: -len(str(f[0]))):  # one may lie in another
         line = re.sub(re.escape(json.dumps(str(folder))[1:-1]) + r"(?![\w-])", name, line)
     return line
 

@@ -57,7 +57,8 @@ class Component:
 def impersonal(value: Any) -> Any:
     """Return plain data without the folders of this machine."""
     text = json.dumps(value, default=str)
-    for folder, name in ((home(), "$SCOREBENCH_HOME"), (Path(gettempdir()), "$TMPDIR"), (Path.home(), "~")):
+    folders = ((home(), "$SCOREBENCH_HOME"), (Path(gettempdir()), "$TMPDIR"), (Path.home(), "~"))
+    for folder, name in sorted(folders, key=lambda f: -len(str(f[0]))):  # one may lie in another
         if str(folder) not in ("/", ""):
             text = re.sub(re.escape(json.dumps(str(folder))[1:-1]) + r"(?![\w-])", name, text)
     return json.loads(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from cli_tools import good
 
+from scorebench.baselines import card as cards
 from scorebench.harness import plan_cache, sweeps
 from scorebench.harness.sweep_plan import plan_sweep
 from scorebench.harness.unit import Unit
@@ -23,9 +25,14 @@ SWEEP = (
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home, and no plug-in that an earlier test included: with plug-ins no plan is kept."""
     monkeypatch.setenv("SCOREBENCH_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    monkeypatch.setattr(cards, "_FOLDERS", [])
+    cards.cards.cache_clear()
+    yield tmp_path / "home"
+    monkeypatch.undo()
+    cards.cards.cache_clear()
 
 
 @pytest.mark.parametrize("name", sorted(sweeps.known()))
