@@ -15,7 +15,7 @@ from ..configs.errors import RequestError, RunError
 from ..leaderboards.ledger import Store
 from . import artifacts
 from .claims import Claims
-from .done import undone
+from .done import Others, undone
 from .environment import environment, environment_key, remember_command
 from .executors.base import Executor, Job, Report, Result, include, record_failure
 from .executors.choose import default_executor
@@ -25,8 +25,6 @@ from .unit import ArtifactRef, RunContext, Unit
 
 POLL = 0.25
 """Seconds between two looks at the clock, the keyboard and other controllers."""
-QUICK = 0.005
-"""Seconds that a look at the ledger's files may take before it is not repeated for every unit."""
 
 
 def run_units(
@@ -89,9 +87,8 @@ class Controller:
         self.left = Left(executor.slots)
         self.total = self.done = 0
         self._writers: set[str] = set()
-        self._foreign: Any = None
-        self._done_by_others: set[tuple[str, str]] = set()
-        self._looked = self._next_look = 0.0
+        self._others: Others | None = None
+        self._looked = 0.0
         self._keys: dict[tuple[str, str], str] = {}
 
     # ------------------------------------------------------------------ the run
@@ -100,8 +97,11 @@ class Controller:
         self.store.prepare()
         include(self.context)
         remember_command()
+        try:
+            self._others = Others(self.store.ledger)  # first: what is written while the ledger is read is not missed
+        except OSError as e:
+            raise self._unwritable(e) from None
         todo, cached = undone(self.units, self.store)
-        self._foreign = self._ledger_of_others()
         self.claims.sweep()
         self.refs = self._missing(todo)
         for unit in todo:
@@ -227,14 +227,6 @@ class Controller:
         return None
 
     # ------------------------------------------------------------------ other controllers on this store
-    def _ledger_of_others(self) -> Any:
-        """Return what changes when a process that is not a worker of ours writes a record."""
-        try:
-            with os.scandir(self.store.ledger) as entries:
-                return sorted((e.name, e.stat().st_size) for e in entries if e.name.endswith(".jsonl") and e.name not in self._writers)
-        except OSError as e:
-            raise self._unwritable(e) from None
-
     def _unwritable(self, e: OSError) -> RequestError:
         return RequestError(f"The store {self.context.store} is not writable ({e.strerror}); choose another with --store DIR.")
 
@@ -257,15 +249,11 @@ class Controller:
             self.elsewhere.append(unit)
             self._say("waiting", what=str(unit), message="another process runs it.", unit=unit)
             return False
-        start = time.monotonic()
-        if start >= self._next_look:
-            others = self._ledger_of_others()
-            if others != self._foreign:  # reading the whole ledger for every unit would make a long run quadratic
-                self._foreign, self._done_by_others = others, self.store.done()
-            cost = time.monotonic() - start
-            # thousands of files, or a slow share: looking takes a twentieth of the time, and what was missed is done twice and accepted once
-            self._next_look = start + (20 * cost if cost > QUICK else 0.0)
-        if self._id(unit) in self._done_by_others:
+        try:
+            done = self._others.look(self._writers) if self._others is not None else set()
+        except OSError as e:
+            raise self._unwritable(e) from None
+        if self._id(unit) in done:
             self.claims.drop(unit.unit_id)
             self._done_elsewhere(unit)
             return False
