@@ -25,6 +25,7 @@ CLASSES = {
     "speech": ".tasks.speech:SpeechTask",
     "classification": ".tasks.classification:ClassificationTask",
 }
+"""The class that runs a family's tasks; ``family:signal`` where ``options.signal`` says that a task is not about what the family usually is."""
 
 _EXTRA: list[Path] = []
 
@@ -109,4 +110,9 @@ def match(patterns: list[str] | tuple[str, ...]) -> list[str]:
 def get(task_id: str) -> Task:
     """Return the task ``task_id``, ready to be run."""
     spec = get_spec(task_id)
-    return load_object(CLASSES[spec.family])(spec)
+    signal = spec.options.get("signal")
+    name = f"{spec.family}:{signal}" if signal else spec.family
+    if name not in CLASSES:
+        accepted = ", ".join(n.split(":")[1] for n in CLASSES if n.startswith(f"{spec.family}:")) or "none"
+        raise RequestError(f"task {task_id}: 'options.signal' is {signal!r}; accepted for {spec.family} tasks: {accepted}.")
+    return load_object(CLASSES[name])(spec)
