@@ -221,14 +221,18 @@ class PolyU(LocalDataset):
 class SIDD(LocalDataset):
     """Smartphone noise, the sRGB validation blocks. ``image`` and ``noisy``: float32 (3, 256, 256). Cluster: the photograph (40 of 32 blocks).
 
-    Split ``all`` is the published protocol (1,280 blocks); ``dev`` is 8 of the photographs, ``test`` the other 32.
+    Split ``all`` is the published protocol (1,280 blocks); ``train``, ``dev`` and ``test`` divide the photographs (20, 4, 16). Read from the
+    two .mat files, or from two folders of pictures of equal names, whose order by the numbers in the names is that of the blocks.
     """
 
-    id, folder, kind = "sidd", "sidd", "image"
+    id, folder, kind, version = "sidd", "sidd", "image", 2
     title = "SIDD validation: 1,280 pairs of smartphone blocks 256x256"
     licence, pixels = "MIT", "redistribute"
-    splits = ("dev", "test", "all")
-    get = source = "https://abdokamel.github.io/sidd/ (ValidationNoisyBlocksSrgb.mat and ValidationGtBlocksSrgb.mat)"
+    splits = ("train", "dev", "test", "all")
+    get = source = (
+        "https://abdokamel.github.io/sidd/ (ValidationNoisyBlocksSrgb.mat and ValidationGtBlocksSrgb.mat, or pictures of the blocks in "
+        "noisy/ and clean/)"
+    )
     citation = """@inproceedings{abdelhamed2018high,
   author = {Abdelhamed, Abdelrahman and Lin, Stephen and Brown, Michael S.},
   title = {A high-quality denoising dataset for smartphone cameras},
@@ -236,12 +240,27 @@ class SIDD(LocalDataset):
   year = {2018}
 }"""
     names: ClassVar[dict[str, str]] = {"noisy": "ValidationNoisyBlocksSrgb", "image": "ValidationGtBlocksSrgb"}
+    folders: ClassVar[dict[str, tuple[str, ...]]] = {"noisy": ("noisy", "input_crops"), "image": ("clean", "target_crops")}
 
-    def _own_files(self, root: Path) -> list[Path]:
+    def _mats(self, root: Path) -> list[Path]:
         return [root / f"{name}.mat" for name in sorted(self.names.values())]
 
+    def _pictures(self, root: Path, part: str) -> list[Path]:
+        """Return the blocks of ``noisy`` or ``image`` as files, in the order of the numbers in their names."""
+        place = next((root / f for f in self.folders[part] if (root / f).is_dir()), None)
+        return sorted(listed(place, IMAGES), key=lambda p: [int(n) for n in re.findall(r"\d+", p.stem)]) if place else []
+
+    def _own_files(self, root: Path) -> list[Path]:
+        pictures = self._pictures(root, "noisy") + self._pictures(root, "image")
+        return pictures if pictures and not self._mats(root)[0].is_file() else self._mats(root)
+
     def _check(self, root: Path) -> str | None:
-        absent = [p.name for p in self._own_files(root) if not p.is_file()]
+        noisy, clean = (self._pictures(root, part) for part in ("noisy", "image"))
+        absent = [p.name for p in self._mats(root) if not p.is_file()]
+        if absent and (noisy or clean):
+            if [p.stem for p in noisy] != [p.stem for p in clean]:
+                return "the pictures in noisy/ and clean/ have different names"
+            return expect(len(noisy), 1280, "pairs of pictures")
         return f"{' and '.join(absent)} not found" if absent else None
 
     def _blocks(self, part: str) -> np.ndarray:
@@ -250,12 +269,17 @@ class SIDD(LocalDataset):
 
     def _ids(self, split: str) -> list[str]:
         order = sorted(range(40), key=lambda i: rank("sidd", self.version, i))
-        photos = {"dev": order[:8], "test": order[8:], "all": order}[split]
+        photos = {"train": order[:20], "dev": order[20:24], "test": order[24:], "all": order}[split]
         return [f"{p:02d}-{b:02d}" for p in sorted(photos) for b in range(32)]
 
     def _load(self, split: str, sample_id: str) -> Sample:
         photo, block = (int(v) for v in sample_id.split("-"))
-        return Sample(sample_id, f"{photo:02d}", {part: as_image(self._blocks(part)[photo, block]) for part in self.names})
+        root = self.here()
+        if self._mats(root)[0].is_file():
+            pair = {part: self._blocks(part)[photo, block] for part in self.names}
+        else:
+            pair = {part: read_image(self._pictures(root, part)[32 * photo + block], "RGB") for part in self.names}
+        return Sample(sample_id, f"{photo:02d}", {part: as_image(pixels) for part, pixels in pair.items()})
 
 
 @lru_cache(maxsize=2)

@@ -20,10 +20,12 @@ from .training_data import Item, expand, named, pictures, tensor
 
 class DenoisingTask(ImageTask):
     """Gives ``noisy`` float32 (C, H, W), not clipped, and what ``gives`` adds: ``noise_model`` (its name), ``noise_level`` (standard
-    deviation at full intensity, in [0, 1] units), ``peak`` (Poisson). Answers are images in [0, 1]; the task clips them.
+    deviation at full intensity, in [0, 1] units), ``peak`` (Poisson), ``shape`` (Gamma). Answers are images in [0, 1]; the task clips them.
 
-    ``observe``: ``{noise: gaussian, sigma: 25}`` (8-bit steps), ``{noise: poisson, peak: 30}``, or ``{noise: real}`` for datasets whose
-    samples hold a ``noisy`` picture. Real noise has no sampler: training items are then the dataset's own pairs, one noisy copy each.
+    ``observe``: ``{noise: gaussian, sigma: 25}`` (8-bit steps), ``{noise: poisson, peak: 30}``, ``{noise: gamma, shape: 50}``,
+    ``{noise: gaussian-blind, low: 0, high: 55}`` (one level per picture, which only the target holds), ``{noise: correlated, sigma: 15,
+    gain: 0.01, kernel: 3}``, see `noise` and `noise_spatial`; or ``{noise: real}`` for datasets whose samples hold a ``noisy`` picture.
+    Real noise has no sampler: training items are then the dataset's own pairs, one noisy copy each.
     """
 
     @cached_property
@@ -33,22 +35,23 @@ class DenoisingTask(ImageTask):
 
     def _observe(self, sample: Sample, split: str, draw: int) -> Observation:
         clean = np.asarray(sample["image"], dtype=np.float32)
+        hidden: dict[str, float] = {}
         if self.noise is None:
             noisy, known, name = np.asarray(sample["noisy"], dtype=np.float32), {}, "real"
         else:
-            noisy = self.noise.sample(clean, self.keyed(split, sample.sample_id, draw, "noise"))
+            noisy, hidden = self.noise.observe(clean, self.keyed(split, sample.sample_id, draw, "noise"))
             known, name = self.noise.known(), self.noise.name
         return Observation(
             sample.sample_id,
             sample.cluster,
             given={"noisy": tensor(noisy), **known},
-            target={"clean": tensor(clean)},
+            target={"clean": tensor(clean), **hidden},
             shared={"noise_model": name},
         )
 
     # ------------------------------------------------------------------ training
     def training_facts(self) -> dict[str, Any]:
-        return {"noise": {"model": self.noise.name, **self.noise.known()} if self.noise else "real"}
+        return {"noise": {"model": self.noise.name, **self.noise.parameters()} if self.noise else "real"}
 
     def extras(self) -> dict[str, Any]:
         known = self.noise.known() if self.noise else {}
@@ -70,7 +73,7 @@ class DenoisingTask(ImageTask):
             if copy > 0:
                 raise RequestError(f"task {self.id} has one real noisy copy of each training picture; methods that need two cannot enter it.")
             return self._real()
-        key = ("training noise", train["dataset"], train["split"], model.name, sorted(model.known().items()), copy)
+        key = ("training noise", train["dataset"], train["split"], model.name, sorted(model.parameters().items()), copy)
         return [
             model.sample(expand(picture), keyed(*key, number)).astype(np.float32) for number, picture in enumerate(self.training_pictures())
         ]

@@ -101,11 +101,41 @@ def test_sidd_blocks(data: Path, monkeypatch) -> None:
     for name in ("ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"):
         savemat(data / f"sidd/{name}.mat", {name: blocks})
     sidd = local_dataset("sidd")
-    assert len(sidd.ids("all")) == 1280 and len(sidd.ids("dev")) == 256 and not set(sidd.ids("dev")) & set(sidd.ids("test"))
+    parts = {split: {i[:2] for i in sidd.ids(split)} for split in ("train", "dev", "test")}
+    assert [len(sidd.ids(s)) for s in ("train", "dev", "test", "all")] == [640, 128, 512, 1280]
+    assert len(set.union(*parts.values())) == sum(len(p) for p in parts.values()) == 40
     with pytest.raises(DataMissing, match=r"expected \(40, 32, 256, 256, 3\)"):
         sidd.sample("all", "03-05")
     monkeypatch.setattr(local_images, "_mat", lambda path, name, mark: blocks)
     assert np.array_equal(sidd.sample("all", "03-05")["image"][0] * 255, blocks[3, 5, ..., 0])
+
+
+def test_sidd_as_pictures(data: Path) -> None:
+    """Without the .mat files: two folders, blocks in the order of the numbers in their names (2 after 1, not after 19)."""
+    saved = {}
+    for i in range(1280):
+        for part, kept in (("noisy", i == 37), ("clean", i in (37, 1279))):
+            pixels = picture(data / f"sidd/{part}/{i // 32}_{i % 32}.png", i + (part == "clean"), (2, 3))
+            if kept:
+                saved[part, i] = pixels
+    sidd = local_dataset("sidd")
+    assert sidd.missing() is None
+    sample = sidd.sample("all", "01-05")
+    for name, part in (("noisy", "noisy"), ("image", "clean")):
+        assert np.array_equal(sample[name].transpose(1, 2, 0) * np.float32(255), saved[part, 37])
+    assert np.array_equal(sidd.sample("all", "39-31")["image"].transpose(1, 2, 0) * np.float32(255), saved["clean", 1279])
+    (data / "sidd/clean/3_7.png").unlink()
+    assert "different names" in str(local_dataset("sidd").missing())
+    (data / "sidd/noisy/3_7.png").unlink()
+    assert "1279 pairs of pictures found, 1280 expected" in str(local_dataset("sidd").missing())
+
+
+def test_mcmaster_is_read(data: Path) -> None:
+    for i in range(18):
+        pixels = picture(data / f"mcmaster/{i + 1}.tif", i, (10, 12))
+    mcmaster = local_dataset("mcmaster")
+    assert mcmaster.missing() is None and len(mcmaster.ids("test")) == 18
+    assert np.array_equal(mcmaster.sample("test", "18")["image"].transpose(1, 2, 0) * np.float32(255), pixels)
 
 
 def idx(path: Path, array: np.ndarray, packed: bool) -> None:
