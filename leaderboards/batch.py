@@ -13,7 +13,7 @@ import numpy as np
 
 from ..configs.errors import RunError
 from . import statistics as stats
-from .statistics import ENOUGH, Cells, Estimate
+from .statistics import ENOUGH, STANDS_OUT, Cells, Estimate
 
 Load = Callable[[Sequence[Any]], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Returns ids (N,), clusters (N,) and values (R, N) of records."""
@@ -143,7 +143,7 @@ def _stands_out(ms: np.ndarray, residual: np.ndarray, df: float, df_residual: np
     a, b = 2 / (9 * df), 2 / (9 * np.asarray(df_residual, dtype=float))
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.cbrt(ms / residual)
-        return np.where(residual > 0, ((1 - b) * root - (1 - a)) / np.sqrt(b * root * root + a) > 0.674, ms > 0)
+        return np.where(residual > 0, ((1 - b) * root - (1 - a)) / np.sqrt(b * root * root + a) > STANDS_OUT, ms > 0)
 
 
 def _parts(cells: Cells, means: np.ndarray, draws: int) -> Mapping[str, Any]:

@@ -4,8 +4,8 @@ Two estimands. ``fixed-set``: the difference on exactly these samples; random ar
 on samples like these; random are also the samples, by cluster (photograph, speaker, scene), never by crop. Seeds are unpaired, draws
 and samples paired. Variances come from mean squares (classical analysis of variance of a crossed seeds x draws table) and the t from
 Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). A main effect of seeds or draws enters only when its mean square stands
-out of the residual at the 25 % level, and is pooled with the residual otherwise (Bozivich, Bancroft and Hartley, Ann. Math. Stat. 27,
-1956): simulated boards then cover 93 to 97 %, and up to 98 % where an effect of seeds drowns in the noise.
+out of the residual at the 20 % level, and is pooled with the residual otherwise (Bozivich, Bancroft and Hartley, Ann. Math. Stat. 27,
+1956): of sixty simulated mixes of variances and numbers of seeds, draws and clusters, 59 are then covered in 93 to 97 % (one in 97.3 %).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import numpy as np
 from ..configs.errors import RunError
 from . import student
 
+STANDS_OUT = 0.842
+"""The normal quantile of 0.80: a main effect whose mean square stays below the 80 % point of F is pooled with the residual."""
 ENOUGH = 3
 """Training seeds for a word about a method, and draws for a variance between draws."""
 
@@ -143,12 +145,12 @@ class _Sum:
         return max(self.value**2 / self._squares, 1.0) if self._squares else 1e5
 
 
-def _stands_out(ms: float, residual: float, df: float, df_residual: float, z: float = 0.674) -> bool:
-    """Whether the F ratio ms/residual exceeds its 75 % point (Paulson's cube-root approximation, Ann. Math. Stat. 13, 1942)."""
+def _stands_out(ms: float, residual: float, df: float, df_residual: float) -> bool:
+    """Whether the F ratio ms/residual exceeds its 80 % point (Paulson's cube-root approximation, Ann. Math. Stat. 13, 1942)."""
     if residual <= 0:
         return ms > 0
     a, b, root = 2 / (9 * df), 2 / (9 * df_residual), (ms / residual) ** (1 / 3)
-    return ((1 - b) * root - (1 - a)) / math.sqrt(b * root * root + a) > z
+    return ((1 - b) * root - (1 - a)) / math.sqrt(b * root * root + a) > STANDS_OUT
 
 
 def _interaction(table: np.ndarray) -> tuple[float, int]:
@@ -269,7 +271,7 @@ def population(a: Cells, b: Cells) -> Estimate:
     """Return the difference a - b on samples like these; random are clusters, training seeds and draws.
 
     The spread between clusters of the paired differences holds the noise of draws, inference and crops; what seeds move in all clusters
-    alike is added where its estimate is positive. Set-level metrics have no per-sample differences: they get the fixed-set estimate.
+    alike is added where it stands out of the rest. Set-level metrics have no per-sample differences: they get the fixed-set estimate.
     """
     if a.level == "set":
         return replace(fixed_set(a, b), how="set-level: between sets made by seeds and draws, against one reference set")
@@ -290,7 +292,7 @@ def population(a: Cells, b: Cells) -> Estimate:
         between = float((table @ weights).var(ddof=1))
         squares, df_rest = _interaction(table)
         inside = squares / df_rest * float((weights**2).sum())
-        if between > inside:
+        if between > inside and _stands_out(between, inside, seeds - 1, df_rest):
             total.add("seed", between / seeds, seeds - 1)
             total.add("seed x cluster", -inside / seeds, df_rest)
     return Estimate(difference, total.value, total.df, clusters=clusters, how="clusters and seeds", terms=total.terms, **about)

@@ -52,9 +52,9 @@ def test_student_against_scipy():
     assert student.two_sided(2.0, 7) == pytest.approx(2 * stats.t.sf(2.0, 7))
 
 
-def test_f_test_point_is_the_75_percent_point():
+def test_f_test_point_is_the_80_percent_point():
     for df in ((2, 4), (2, 36), (4, 8), (9, 18), (9, 36)):
-        f = stats.f.ppf(0.75, *df)
+        f = stats.f.ppf(0.80, *df)
         assert _stands_out(1.04 * f, 1, *df) and not _stands_out(0.96 * f, 1, *df)
 
 
@@ -262,8 +262,7 @@ POPULATIONS = {
 def test_population_coverage(name):
     rng = np.random.default_rng(18)
     got = {(s, c): cover_population(s, c, POPULATIONS[name], 500, rng) for s in (3, 5) for c in (8, 20)}
-    # a seed effect that drowns in the noise costs up to 3 points of excess coverage, because it cannot be ruled out
-    assert 0.93 <= np.mean(list(got.values())) <= (0.98 if name == "seeds in noise" else 0.97), got
+    assert 0.93 <= np.mean(list(got.values())) <= 0.97, got
 
 
 @pytest.mark.slow
@@ -279,7 +278,7 @@ def test_fixed_set_coverage_in_full(name, seeds, draws):
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("name", POPULATIONS)
 def test_population_coverage_in_full(name, seeds, clusters):
-    assert 0.925 <= cover_population(seeds, clusters, POPULATIONS[name], 6000, np.random.default_rng(20)) <= 0.985
+    assert 0.925 <= cover_population(seeds, clusters, POPULATIONS[name], 6000, np.random.default_rng(20)) <= 0.975
 
 
 def test_pooling_cells_would_not_cover():
