@@ -90,8 +90,8 @@ def across(boards: Sequence[Board]) -> Across:
             if row.variant in wins:
                 standing.wins[board.task, board.budget] = wins[row.variant]
     left_out = list(dict.fromkeys(left_out))
-    datasets = list(dict.fromkeys(b.meta["dataset"] for b in used))
-    of = {(b.task, b.budget): b.meta["dataset"] for b in used}
+    datasets = list(dict.fromkeys(b.meta.get("dataset", b.task) for b in used))
+    of = {(b.task, b.budget): b.meta.get("dataset", b.task) for b in used}
     for s in standings.values():
         _average(s, of)
     for track in {s.track for s in standings.values()}:

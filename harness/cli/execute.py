@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 LABELS = {"ok": "done", "cached": "skipped", "elsewhere": "done elsewhere", "failed": "failed"}
 REDRAW = 0.1
 """Seconds between two drawings of the live line."""
-COST = ("nfe", "params", "train_s", "sample_s_median", "sample_s_p95", "peak_mb")
+COST = (
+    "nfe", "backward", "params", "flops_per_sample", "train_s", "train_gflops", "train_nfe", "sample_s_median", "sample_s_p95", "peak_mb",
+)  # fmt: skip
 
 
 class Reporter:

@@ -51,7 +51,10 @@ def _die_with(lifeline: int) -> None:
 
 
 def main(connection: int, lifeline: int, message: dict[str, Any]) -> None:
-    """Serve jobs until the controller closes the connection. ``message``: ``log`` (path), ``threads``. The server called setsid."""
+    """Serve jobs until the controller closes the connection. ``message``: ``log`` (path), ``threads``, ``gpu`` (the only one
+    that this worker is to see; None: as the controller). The server called setsid."""
+    if message.get("gpu") is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = message["gpu"]  # before CUDA is initialised; the server has not
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if SUBMITTED not in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

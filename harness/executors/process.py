@@ -39,13 +39,25 @@ class _Worker:
     job: Job | None = None
     started: float = 0.0
     log_start: int = 0
+    gpu: str | None = None
     done: int = 0
     timed_out: bool = False
     closed: bool = False
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that units may use, as ``CUDA_VISIBLE_DEVICES`` names them, without importing torch or touching a GPU."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [g.strip() for g in named.split(",") if g.strip() and g.strip() != "-1"]
+    return [str(k) for k in range(sum(p.name[6:].isdigit() for p in Path("/dev").glob("nvidia[0-9]*")))]
+
+
 class ProcessExecutor(Executor):
     """Up to ``workers`` processes of ``threads`` threads each, and never more threads than cores.
+
+    With several GPUs, a worker sees one of them: units of device ``cuda`` are spread over all, each GPU's workers as even in number as they
+    can be. A unit of device ``cuda:N`` runs in a worker that sees all GPUs, on the one it names.
 
     ``note`` holds a sentence when fewer workers run than asked for. Raises RunError when workers cannot start (with the reason).
     """
@@ -66,6 +78,7 @@ class ProcessExecutor(Executor):
         self._temporary = None if logs is not None else tempfile.TemporaryDirectory(prefix="scorebench-")
         self.logs = logs if logs is not None else Path(self._temporary.name)  # type: ignore[union-attr]
         self._workers: dict[int, _Worker] = {}
+        self._gpus = gpus if len(gpus := visible_gpus()) > 1 else []
         self._number = 0
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -135,18 +148,25 @@ class ProcessExecutor(Executor):
     def submit(self, job: Job) -> None:
         if self._control is None:
             self._start_server()
-        worker = next((w for w in self._workers.values() if w.job is None and not w.closed), None) or self._new_worker()
+        masked = bool(self._gpus) and not (job.unit is not None and ":" in job.unit.device)
+        idle = (w for w in self._workers.values() if w.job is None and not w.closed and (w.gpu is not None) == masked)
+        worker = next(idle, None) or self._new_worker(self._least_used() if masked else None)
         worker.job, worker.started, worker.timed_out = job, time.monotonic(), False
         worker.log_start = worker.log.stat().st_size if worker.log.exists() else 0
         with contextlib.suppress(OSError):  # it died while idle: its exit message is on its way and will name this job
             worker.pipe.send(job)
 
-    def _new_worker(self) -> _Worker:
+    def _least_used(self) -> str:
+        """Return the GPU with the fewest workers, of equals the first."""
+        used = [w.gpu for w in self._workers.values() if not w.closed]
+        return min(self._gpus, key=used.count)
+
+    def _new_worker(self, gpu: str | None) -> _Worker:
         assert self._lifeline is not None
         ours, theirs = socket.socketpair()
         self._number += 1
-        worker = _Worker(self._number, Connection(ours.detach()), self.logs / f"worker-{os.getpid()}-{self._number}.log")
-        self._say({"fork": worker.number, "log": str(worker.log), "threads": self.threads}, [theirs.fileno(), self._lifeline[0]])
+        worker = _Worker(self._number, Connection(ours.detach()), self.logs / f"worker-{os.getpid()}-{self._number}.log", gpu=gpu)
+        self._say({"fork": worker.number, "log": str(worker.log), "threads": self.threads, "gpu": gpu}, [theirs.fileno(), self._lifeline[0]])
         theirs.close()
         self._workers[worker.number] = worker
         return worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -19,6 +20,7 @@ from execution import Heard, context, counts, failed, units
 from scorebench.configs.errors import RequestError, RunError
 from scorebench.harness.controller import default_executor, run_units
 from scorebench.harness.executors import process
+from scorebench.harness.executors.base import Job
 from scorebench.harness.executors.inline import InlineExecutor
 from scorebench.harness.executors.process import ProcessExecutor
 from scorebench.leaderboards.ledger import Store
@@ -129,6 +131,32 @@ def test_what_a_worker_started_dies_with_it(pool: ProcessExecutor, tmp_path: Pat
     while sleepers() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not sleepers()
+
+
+def test_each_worker_sees_one_of_several_gpus_and_explicit_devices_see_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is touched: what is tested is what CUDA would see, the variable, in the workers (units run on the CPU)."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("TROUBLE_MARKS", str(marks))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    executor = ProcessExecutor(2, logs=tmp_path / "logs")
+    try:
+        assert run_units(units(seeds=6, seconds=0.3, does="tell-the-gpu"), context(tmp_path / "store"), executor).ok == 6
+        told = [p.name.partition("gpu-")[2].rpartition(".")[0] for p in marks.glob("gpu-*")]
+        assert sorted(set(told)) == (["3", "5"] if executor.slots == 2 else ["3"])
+        explicit = Job("x", context(tmp_path / "store"), unit=dataclasses.replace(units()[0], device="cuda:1"))
+        executor.submit(explicit)
+        assert [w.gpu for w in executor._workers.values() if w.job is explicit] == [None]
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize(("value", "gpus"), [("", []), ("-1", []), ("0", ["0"]), ("2, 3", ["2", "3"]), ("GPU-ab,GPU-cd", ["GPU-ab", "GPU-cd"])])
+def test_visible_gpus_are_read_off_the_environment(monkeypatch: pytest.MonkeyPatch, value: str, gpus: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert process.visible_gpus() == gpus
 
 
 def test_a_plugin_that_does_not_import_is_a_failed_unit(pool: ProcessExecutor, tmp_path: Path) -> None:

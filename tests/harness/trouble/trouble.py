@@ -35,6 +35,8 @@ class Trouble(Method):
         if not self.began:
             self.began = True
             mark(f"run-{self.does}")
+            if self.does == "tell-the-gpu":
+                mark(f"gpu-{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}")
             time.sleep(self.seconds)
         out = request.rng.at("logits").normal((10,))
         if self.does == "hang":
