@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KINDS = ("exact", "trained", "external")
 DIFFUSION_FORMS = ("vp", "ve", "edm", "flow")
-FORMS = (*DIFFUSION_FORMS, "denoiser", "discrete", "latent", "classifier")
+FORMS = (*DIFFUSION_FORMS, "denoiser", "discrete", "latent", "classifier", "sensor")
 CONDITIONS = ("none", "class", "caption")
 
 FIELDS: dict[str, Field] = {

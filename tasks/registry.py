@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CLASSES = {
     "generation": ".tasks.generation:GenerationTask",
     "denoising": ".tasks.denoising:DenoisingTask",
+    "denoising:eeg": ".tasks.eeg:EEGTask",
+    "denoising:raw": ".tasks.raw:RawTask",
     "restoration": ".tasks.restoration:RestorationTask",
     "inverse": ".tasks.inverse:InverseTask",
     "speech": ".tasks.speech:SpeechTask",
