@@ -12,6 +12,7 @@ from ...tasks.requests import Request
 from ..method import DataSpec, Method
 from ..nets.dncnn import DnCNN
 from ..nets.optimise import adamw
+from ..nets.tiling import tiled
 
 
 class DnCNNMethod(Method):
@@ -47,7 +48,7 @@ class DnCNNMethod(Method):
         return adamw(self.parameters(), self.lr, self.total_steps)
 
     def denoise(self, request: Request) -> torch.Tensor:
-        return self.network(request.noisy)
+        return tiled(self.network, request.noisy, halo=self.network.halo)
 
     def restore(self, request: Request) -> torch.Tensor:
-        return self.network(request.degraded)
+        return tiled(self.network, request.degraded, halo=self.network.halo)

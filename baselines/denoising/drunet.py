@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..nets.drunet import DRUNet
 from ..nets.optimise import adamw
+from ..nets.tiling import tiled
 from .filters import Filter
 
 
@@ -60,7 +61,8 @@ class DRUNetDenoiser(lightning.LightningModule):
 
 
 class DRUNetMethod(Filter):
-    """The shared denoiser as it is, at the level the task gives; Poisson noise is stabilised first, as for the classical filters."""
+    """The shared denoiser as it is, at the level the task gives; what is not given is estimated, and other noise reaches it as it does
+    the classical filters."""
 
     def __init__(self, denoiser: DRUNetDenoiser, level: str = "given") -> None:
         super().__init__(level)
@@ -68,4 +70,5 @@ class DRUNetMethod(Filter):
 
     def filtered(self, image: np.ndarray, sigma: float) -> np.ndarray:
         x = torch.from_numpy(image.astype(np.float32)).to(self.device)[None]
-        return self.denoiser(x, sigma)[0].cpu().numpy().astype(np.float64)
+        out = tiled(self.denoiser.network, x, sigma, halo=self.denoiser.network.halo, multiple=self.denoiser.network.stride)
+        return out[0].cpu().numpy().astype(np.float64)

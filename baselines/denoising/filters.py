@@ -1,4 +1,4 @@
-"""What the classical filters share: the level they are given or estimate, and the way Poisson noise reaches a Gaussian filter."""
+"""What Gaussian filters share: the level they are given or estimate, and the way other noise reaches them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from ...configs.errors import RequestError
 from ...tasks.requests import Request
 from ..method import Method
-from . import anscombe
+from .stabilise import stabiliser
 from .wavelets import estimate_sigma
 
 LEVELS = ("given", "estimated")
@@ -20,8 +20,8 @@ class Filter(Method):
     """A filter for white Gaussian noise, made from `filtered`; images are filtered one at a time, in float64.
 
     ``level``: ``given`` takes the request's noise level; ``estimated`` never looks at it and takes the median estimate from the finest
-    wavelet band. ``factor`` multiplies either: noise that a camera has smoothed is weaker in the finest band than below it. Poisson noise
-    (its ``peak`` is given) is first stabilised by Anscombe's transform.
+    wavelet band. ``factor`` multiplies either: noise that a camera has smoothed is weaker in the finest band than below it. Poisson and
+    Gamma noise (their parameters are given) are first made Gaussian by `stabilise`. Whatever else the noise is, it is taken to be white.
     """
 
     def __init__(self, level: str = "given", factor: float = 1.0) -> None:
@@ -35,21 +35,15 @@ class Filter(Method):
         """Return the estimate of the clean image from (C, H, W) float64, about [0, 1], with white noise of standard deviation ``sigma``."""
 
     def denoise(self, request: Request) -> torch.Tensor:
-        model = request.noise_model if "noise_model" in request else "gaussian"
         images = request.noisy.detach().cpu().numpy().astype(np.float64)
-        if model == "poisson":
-            out = [self._poisson(image, float(request.peak)) for image in images]
+        if (change := stabiliser(request)) is not None:
+            stable = [change.forward(image) for image in images]
+            levels = [change.sigma if self.level == "given" else estimate_sigma(z) for z in stable]
+            out = [change.inverse(self.filtered(z, self.factor * sigma)) for z, sigma in zip(stable, levels, strict=True)]
         else:
-            levels = np.broadcast_to(self._levels(request), len(images)) if self.level == "given" else [estimate_sigma(i) for i in images]
+            levels = list(np.broadcast_to(self._levels(request), len(images))) if self.level == "given" else [estimate_sigma(i) for i in images]
             out = [self.filtered(image, self.factor * float(sigma)) for image, sigma in zip(images, levels, strict=True)]
         return torch.from_numpy(np.stack(out).astype(np.float32)).to(request.noisy.device)
 
     def _levels(self, request: Request) -> np.ndarray:
         return np.asarray(torch.as_tensor(request.noise_level).cpu(), dtype=np.float64)
-
-    def _poisson(self, image: np.ndarray, peak: float) -> np.ndarray:
-        """Stabilise, filter on the scale on which full intensity is 1, and go back by the unbiased inverse."""
-        full = float(anscombe.forward(np.asarray(peak)))
-        z = anscombe.forward(peak * image) / full
-        sigma = 1 / full if self.level == "given" else estimate_sigma(z)
-        return anscombe.inverse(self.filtered(z, self.factor * sigma) * full) / peak

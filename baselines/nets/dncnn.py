@@ -21,6 +21,7 @@ class DnCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.centre = centre
+        self.halo, self.stride = depth, 1  # how far an output looks, and on which grid a tile may begin (see `tiling`)
 
         def conv(a: int, b: int) -> nn.Conv2d:
             return nn.Conv2d(a, b, 3, padding=1, bias=bias)

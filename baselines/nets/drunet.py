@@ -36,6 +36,9 @@ class DRUNet(nn.Module):
     def __init__(self, channels: int = 1, widths: Sequence[int] = (64, 128, 256, 512), blocks: int = 4) -> None:
         super().__init__()
         self.scales = len(widths)
+        self.stride = 2 ** (self.scales - 1)
+        # how far an output looks (see `tiling`): 2 pixels a block, at every scale there and back; head, tail and the strides' own windows
+        self.halo = 2 + sum(4 * blocks * 2**k for k in range(self.scales - 1)) + (2 * blocks + 2) * self.stride
         self.m_head = nn.Conv2d(channels + 1, widths[0], 3, padding=1, bias=False)
         for k, (a, b) in enumerate(pairwise(widths), 1):
             down, up = nn.Conv2d(a, b, 2, stride=2, bias=False), nn.ConvTranspose2d(b, a, 2, stride=2, bias=False)

@@ -110,6 +110,10 @@ class NAFNet(nn.Module):
         if len(encoder) != len(decoder):
             raise ValueError(f"encoder has {len(encoder)} scales and decoder {len(decoder)}; they must be equal")
         self.scales = len(encoder)
+        self.stride = 2**self.scales
+        counts = [*enumerate(encoder), (self.scales, middle), *((self.scales - 1 - k, n) for k, n in enumerate(decoder))]
+        self._blocks = sum(n for _, n in counts)
+        self._reach = 2 + sum(n * 2**scale for scale, n in counts) + 2 * self.stride
         self.intro, self.ending = nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, channels, 3, padding=1)
         self.encoders, self.downs, self.ups, self.decoders = nn.ModuleList(), nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         c = width
@@ -122,6 +126,13 @@ class NAFNet(nn.Module):
             self.ups.append(nn.Sequential(Pointwise(c, 2 * c, bias=False), nn.PixelShuffle(2)))
             c //= 2
             self.decoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
+
+    @property
+    def halo(self) -> int:
+        """How far an output looks (see `tiling`): the convolutions, and half a window of pooling in every block where windows are set."""
+        windows = [m.window or 0 for m in self.modules() if isinstance(m, ChannelAttention)]
+        full = max(windows, default=0)
+        return self._reach + self._blocks * (full // 2 + self.stride if full else 0)
 
     def pool_over(self, side: int | None) -> None:
         """Let the channel attention pool, in evaluation, over windows of ``side`` pixels at full resolution; None: globally."""

@@ -12,6 +12,7 @@ from ...tasks.resize import resize
 from ..method import DataSpec, Method
 from ..nets.nafnet import NAFNet
 from ..nets.optimise import adamw
+from ..nets.tiling import tiled
 
 
 class NAFNetMethod(Method):
@@ -61,7 +62,7 @@ class NAFNetMethod(Method):
     def _answer(self, image: torch.Tensor) -> torch.Tensor:
         side = int(self.train_side)
         self.network.pool_over(int(1.5 * side) if self.local and side else None)
-        return self.network(image)
+        return tiled(self.network, image, halo=self.network.halo, multiple=self.network.stride)
 
     def restore(self, request: Request) -> torch.Tensor:
         return self._answer(self.enlarged(request.degraded, request.scale if "scale" in request else 1))
