@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scorebench.baselines import card as cards
-from scorebench.baselines.denoising import neighbor2neighbor, noise2self, noise2void, oracle_gap, r2r, selfsup, sure
+from scorebench.baselines.denoising import blind2unblind, neighbor2neighbor, noise2self, noise2void, oracle_gap, r2r, selfsup, sure
 from scorebench.baselines.denoising.calibrated import CalibratedFilter
 from scorebench.baselines.denoising.dncnn import DnCNNMethod
 from scorebench.baselines.method import DataSpec, Method
@@ -21,7 +21,7 @@ from scorebench.tasks.requests import Request, Returns
 
 GREY = DataSpec("image", 1)
 TASK = "denoising/photos-gaussian25"
-TRAINED = ("noise2noise", "noise2void", "noise2self", "neighbor2neighbor", "sure", "r2r", "noise2score")
+TRAINED = ("noise2noise", "noise2void", "noise2self", "neighbor2neighbor", "sure", "r2r", "noise2score", "blind2unblind")
 
 
 def normal(*shape: int, key: str = "y") -> torch.Tensor:
@@ -90,6 +90,21 @@ def test_the_answer_is_j_invariant_and_one_plain_pass_is_not():
         assert change(*pixel)[pixel] < 1e-6 and change(*pixel).max() > 1e-3
     method.answer = "plain"
     assert change(5, 6)[5, 6] > 1e-2
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_the_blind_half_of_blind2unblind_is_that_of_noise2self(width):
+    method, other = shaken(blind2unblind.Blind2Unblind(GREY, width=width)), shaken(noise2self.Noise2Self(GREY, width=width))
+    other.load_state_dict(method.state_dict())
+    y = normal(2, 1, 13, 16)
+    request = Request("denoise", {"noisy": y}, n=2, rng=Rng([0, 1]), returns=Returns("image"))
+    with torch.no_grad():
+        assert torch.allclose(method.masked(y), other.denoise(request), atol=1e-5)
+        assert torch.allclose(method.denoise(request), (method.masked(y) + 20 * method.network(y)) / 21, atol=1e-6)
+    method.progress = lambda: 0.5
+    assert method.beta() == 2
+    method.progress = lambda: 0.9
+    assert method.beta() == pytest.approx(11)
 
 
 def test_the_sets_are_a_partition_and_the_mean_leaves_the_pixel_out():
