@@ -193,3 +193,20 @@ def test_a_wrong_model_is_one_sentence(declared, words):
 def test_correlated_noise_needs_an_image():
     with pytest.raises(RequestError, match="needs an image"):
         Correlated().sample(np.zeros(5), keyed("v"))
+
+
+# ---------------------------------------------------------------------- declarations
+def test_the_longer_training_differs_in_its_training_alone():
+    short, long = (registry.get_spec(f"denoising/bsd68-gaussian25{s}") for s in ("", "-bsd400"))
+    assert long.train == {**short.train, "patch": 40, "gflops": 36000}
+    same = ("dataset", "options", "observe", "gives", "returns", "metrics", "splits", "reference", "do_nothing")
+    assert all(getattr(short, name) == getattr(long, name) for name in same)
+
+
+def test_local_colour_sets_and_real_noise_are_declared():
+    for dataset in ("kodak24", "mcmaster"):
+        for sigma in (15, 25, 50):
+            spec = registry.get_spec(f"denoising/{dataset}-gaussian{sigma}")
+            assert spec.observe == {"noise": "gaussian", "sigma": sigma} and spec.dataset == dataset and spec.options == {"channels": 3}
+    sidd = registry.get_spec("denoising/sidd-real")
+    assert sidd.train["dataset"] == sidd.dataset == "sidd" and sidd.gives == ("noisy", "noise_model")
