@@ -86,7 +86,10 @@ class Card:
 
     @property
     def families(self) -> list[str]:
-        """The families whose tasks the method's abilities can answer."""
+        """The families of its tasks, where all patterns name one (an ability may serve several); else those its abilities usually answer."""
+        named = list(dict.fromkeys(pattern.split("/")[0] for pattern in self.tasks))
+        if self.tasks and not any(set("*?[") & set(name) for name in named):
+            return named
         return [ABILITY_FAMILIES[a] for a in self.abilities if a in ABILITY_FAMILIES]
 
     def answers(self, task_id: str, ability: str) -> bool:

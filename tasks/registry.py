@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 CLASSES = {
     "generation": ".tasks.generation:GenerationTask",
     "denoising": ".tasks.denoising:DenoisingTask",
+    "denoising:low-dose-ct": ".tasks.lowdose:LowDoseTask",
     "denoising:eeg": ".tasks.eeg:EEGTask",
     "denoising:raw": ".tasks.raw:RawTask",
     "restoration": ".tasks.restoration:RestorationTask",
+    "restoration:mosaic": ".tasks.mosaic:MosaicTask",
+    "restoration:isp": ".tasks.mosaic:RGBToRawTask",
     "inverse": ".tasks.inverse:InverseTask",
     "speech": ".tasks.speech:SpeechTask",
     "classification": ".tasks.classification:ClassificationTask",

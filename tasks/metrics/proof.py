@@ -37,11 +37,12 @@ class Proof:
 
 def proofs() -> Iterator[Proof]:
     """Yield every comparison, in the order of the table."""
-    from . import proofs_images, proofs_labels, proofs_sets
+    from . import proofs_images, proofs_labels, proofs_sets, proofs_signals
 
     yield from proofs_images.PROOFS
     yield from proofs_sets.PROOFS
     yield from proofs_labels.PROOFS
+    yield from proofs_signals.PROOFS
 
 
 def table(measured: Sequence[tuple[Proof, float]]) -> str:

@@ -12,7 +12,7 @@ from scorebench.configs.errors import RequestError
 from scorebench.datasets import registry
 from scorebench.datasets.cache import versions
 
-EMBEDDED = ("photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages")
+EMBEDDED = ("photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "cubes", "eeg", "shapes", "pages")
 FINGERPRINTS = {
     "photos": "b07feb06eb08e1764f831203737be8f1240797ca740b1b27a6ef23541302b4f7",
     "photos-grey": "3e16ef179f253a18ce0c9acbefa87b55a6225cfc27a7202e17a8a52081e85166",
@@ -72,12 +72,13 @@ def test_samples(name: str) -> None:
         for sample_id in ids[:3]:
             sample = dataset.sample(split, sample_id)
             assert sample.sample_id == sample_id and sample.cluster
-            signal = sample["x" if dataset.kind == "points" else "image"]
+            name_of = {"points": "x", "signal": "signal"}.get(dataset.kind, "image")
+            signal = sample[name_of]
             assert signal.dtype == np.float32 and np.isfinite(signal).all()
             if dataset.kind == "image" and name != "gauss-lin":
                 assert signal.ndim == 3 and signal.min() >= 0 and signal.max() <= 1
             again = dataset.sample(split, sample_id)
-            assert np.array_equal(again["x" if dataset.kind == "points" else "image"], signal)
+            assert np.array_equal(again[name_of], signal)
             seen.add(signal.tobytes())
     assert len(seen) == 3 * len(dataset.splits), "splits share samples"
     assert dataset.licence and dataset.source and dataset.title and dataset.pixels in ("redistribute", "display", "never")

@@ -18,7 +18,7 @@ def test_the_table_says_what_the_class_says(name: str) -> None:
     info, cls = registry.info(name), registry.load(name)
     assert issubclass(cls, Metric)
     assert (info.name, info.title, info.level, info.higher_is_better) == (cls.name, cls.title, cls.level, cls.higher_is_better)
-    assert info.family in {"image", "distribution", "oracle", "posterior", "classification", "speech"}
+    assert info.family in {"image", "signal", "distribution", "oracle", "posterior", "classification", "speech"}
     low, high = cls.bounds
     assert low < high
 
