@@ -29,10 +29,11 @@ class Blind2Unblind(SelfSupervised):
         beta_first: float = 2.0,
         beta_last: float = 20.0,
         hold: float = 0.8,
+        skip: bool = False,
         lr: float = 4e-3,
         batch_size: int = 4,
     ) -> None:
-        super().__init__(data, lr, batch_size)
+        super().__init__(data, lr, batch_size, skip)
         if width < 2 or not 0 <= hold < 1:
             raise RequestError(f"width is {width} and hold {hold}; width must be at least 2, and hold from 0 to below 1.")
         self.width, self.betas, self.hold = width, (beta_first, beta_last), hold

@@ -22,8 +22,10 @@ class Noise2Self(SelfSupervised):
     ``plain`` is one pass over the picture as it is, which sees the pixel it answers for, and follows from no theorem.
     """
 
-    def __init__(self, data: DataSpec, width: int = 4, answer: str = "j-invariant", lr: float = 4e-3, batch_size: int = 4) -> None:
-        super().__init__(data, lr, batch_size)
+    def __init__(
+        self, data: DataSpec, width: int = 4, answer: str = "j-invariant", skip: bool = False, lr: float = 4e-3, batch_size: int = 4
+    ) -> None:
+        super().__init__(data, lr, batch_size, skip)
         if width < 2:
             raise RequestError(f"width is {width}; it must be at least 2, or no neighbour of a pixel is outside its set.")
         if answer not in ("j-invariant", "plain"):

@@ -33,11 +33,11 @@ class Noise2Void(SelfSupervised):
     of their 5 x 5 neighbourhood; the loss is the squared error to the noisy values that stood there, on those pixels alone.
 
     Noise that is independent between pixels cannot be predicted from the surroundings, and the signal can. Answers come from
-    one pass over the picture as it is.
+    one pass over the picture as it is, by a network without an outer connection (``skip``), as the paper's has none.
     """
 
-    def __init__(self, data: DataSpec, cell: int = 8, reach: int = 2, lr: float = 4e-3, batch_size: int = 4) -> None:
-        super().__init__(data, lr, batch_size)
+    def __init__(self, data: DataSpec, cell: int = 8, reach: int = 2, skip: bool = False, lr: float = 4e-3, batch_size: int = 4) -> None:
+        super().__init__(data, lr, batch_size, skip)
         self.cell, self.reach = cell, reach
 
     def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int = 0) -> torch.Tensor:

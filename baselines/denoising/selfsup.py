@@ -19,16 +19,31 @@ from ..nets.dncnn import DnCNN
 from ..nets.optimise import adamw
 
 
+class NoSkip(DnCNN):
+    """The same layers without the outer connection: the answer is the stack's own output, R(y - centre) + centre, not y less its output."""
+
+    def __init__(self, channels: int, depth: int, width: int, norm: bool, bias: bool, centre: float) -> None:
+        super().__init__(channels, depth, width, norm, bias, centre)
+        torch.nn.init.orthogonal_(self.dncnn[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return self.dncnn(y - self.centre) + self.centre
+
+
 class SelfSupervised(Method):
-    """A DnCNN of 8 layers of 32 channels without batch norm that takes and returns (B, C, H, W); a subclass adds `training_step`."""
+    """A DnCNN of 8 layers of 32 channels without batch norm that takes and returns (B, C, H, W); a subclass adds `training_step`.
+
+    ``skip`` False leaves out the connection from input to output, for rules that mask pixels and then answer from pictures without masks:
+    nothing in their loss teaches the network to take away the noise that such a connection carries through.
+    """
 
     network: DnCNN
     total_steps: int
     """Set by the harness before training."""
 
-    def __init__(self, data: DataSpec, lr: float = 4e-3, batch_size: int = 4) -> None:
+    def __init__(self, data: DataSpec, lr: float = 4e-3, batch_size: int = 4, skip: bool = True) -> None:
         super().__init__()
-        network = DnCNN(data.channels, depth=8, width=32, norm=False, bias=True, centre=0.5)
+        network = (DnCNN if skip else NoSkip)(data.channels, depth=8, width=32, norm=False, bias=True, centre=0.5)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr, self.train_batch_size = lr, batch_size
 
