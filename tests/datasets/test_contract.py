@@ -12,7 +12,8 @@ from scorebench.configs.errors import RequestError
 from scorebench.datasets import registry
 from scorebench.datasets.cache import versions
 
-EMBEDDED = ("photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "cubes", "eeg", "shapes", "pages")
+EMBEDDED = ("photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages", "cubes", "eeg", "c-alpha1",
+            "c-alpha2", "c-alpha4")  # fmt: skip
 FINGERPRINTS = {
     "photos": "b07feb06eb08e1764f831203737be8f1240797ca740b1b27a6ef23541302b4f7",
     "photos-grey": "3e16ef179f253a18ce0c9acbefa87b55a6225cfc27a7202e17a8a52081e85166",
@@ -24,6 +25,11 @@ FINGERPRINTS = {
     "phantom": "14d3144a80b5550c483107ea436421ab5fd068bfd181a0249d5dc4c679257470",
     "shapes": "489462f8c1e446ce5ef7532acf001a1e7b4a4d8afcd51a8928fd15e89bcda34c",
     "pages": "c91192df56b949bb9310848bb254e999a21ee7c059ac6cd3ab2f288301a6de44",
+    "cubes": "1d2d443b78c89781a684d5a99c544d4d06b9989c8585f4f5f05e5bbac78ea053",
+    "eeg": "1c3754b73d86dd7fa3ed26630015e6113d8c4494c52dc11f8fad6a4b7346c468",
+    "c-alpha1": "e79d39e269a3abe8bf9cd6d153cafffaccb812d32246b051b183fa3d505ec347",
+    "c-alpha2": "13a580f9548b97efaef23bd34f1bf1cd135b1291ddce4f500e94cf9428027076",
+    "c-alpha4": "ff883b24e78a17c536433dcb65a5f95b3dfec5e0f1a048728b8cb4d544ac7db5",
 }
 
 
