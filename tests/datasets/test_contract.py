@@ -12,7 +12,10 @@ from scorebench.configs.errors import RequestError
 from scorebench.datasets import registry
 from scorebench.datasets.cache import versions
 
-EMBEDDED = ("photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages", "cubes", "eeg", "c-alpha1",
+EMBEDDED = (
+    "photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages", "cubes", "eeg",
+    "c-alpha1", "c-alpha2", "c-alpha4",
+)  # fmt: skip
             "c-alpha2", "c-alpha4")  # fmt: skip
 FINGERPRINTS = {
     "photos": "b07feb06eb08e1764f831203737be8f1240797ca740b1b27a6ef23541302b4f7",
