@@ -16,7 +16,6 @@ EMBEDDED = (
     "photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages", "cubes", "eeg",
     "c-alpha1", "c-alpha2", "c-alpha4",
 )  # fmt: skip
-            "c-alpha2", "c-alpha4")  # fmt: skip
 FINGERPRINTS = {
     "photos": "b07feb06eb08e1764f831203737be8f1240797ca740b1b27a6ef23541302b4f7",
     "photos-grey": "3e16ef179f253a18ce0c9acbefa87b55a6225cfc27a7202e17a8a52081e85166",
