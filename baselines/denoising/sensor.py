@@ -58,11 +58,16 @@ def row_scale(rows: np.ndarray, pixels: np.ndarray) -> float:
 def probability_plot(values: np.ndarray, lams: Sequence[float]) -> list[tuple[float, float]]:
     """Return correlation and slope of the plot of sorted values against the quantiles of each Tukey lambda law."""
     n = values.size
-    at = np.unique(np.round(np.linspace(0, n - 1, min(n, POINTS))).astype(int))
+    m = min(n, POINTS)
+    at = ((np.arange(m) + 0.5) * n / m).astype(int)  # evenly spread, so that the extremes weigh no more than they do among all
+    medians = (at + 0.6825) / (n + 0.365)  # Filliben 1975
+    if m == n:
+        medians[-1] = 0.5 ** (1 / n)
+        medians[0] = 1 - medians[-1]
     y = np.sort(values, axis=None)[at]
     out = []
     for lam in lams:
-        x = noise_raw.tukey_lambda((at + 0.6825) / (n + 0.365), lam)  # Filliben's medians
+        x = noise_raw.tukey_lambda(medians, lam)
         out.append((float(np.corrcoef(x, y)[0, 1]), float(np.polyfit(x, y, 1)[0])))
     return out
 
