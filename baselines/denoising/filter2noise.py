@@ -127,5 +127,5 @@ class Filter2Noise(SingleImage):
         b1, b2 = diagonal_pair(answer)
         a1, a2 = (self.network(local_shuffle(d)) for d in diagonal_pair(y))
         rec = (F.l1_loss(a1, a2) + F.l1_loss(a1, b1) + F.l1_loss(a2, b2) + F.l1_loss(b1, b2)) / 3
-        edges = [F.conv2d(i, self.kernel, padding=3, groups=i.shape[1]).abs() for i in (y, answer)]
-        return rec + self.strength * F.l1_loss(*edges)
+        before, after = (F.conv2d(i, self.kernel, padding=3, groups=i.shape[1]).abs() for i in (y, answer))
+        return rec + self.strength * F.l1_loss(after, before)

@@ -231,7 +231,7 @@ def test_the_prior_weight_follows_the_noise():
     flat = torch.full((1, 1, 64, 64), 0.5)
     noise = torch.from_numpy(keyed("w").standard_normal(flat.shape)).float()
     assert [method.prior_weight(flat + level / 255 * noise) for level in (5, 18, 40)] == [0.5, 1.0, 2.0]
-    assert LOW == math.log(1e-8) and HIGH == math.log(1e4)
+    assert math.log(1e-8) == LOW and math.log(1e4) == HIGH
 
 
 def test_score_dvi_leaves_its_denoisers_alone_and_counts_them():
