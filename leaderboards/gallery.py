@@ -154,7 +154,7 @@ def _images(board: Board, loaded: Sequence[tuple[Row, dict[str, np.ndarray]]], s
     low, high = pictures.span([x for x in [clean, *(a for _, _, a in answers)] if x is not None])
     figures = []
     for title, array in (("clean", clean), ("given", given)):
-        if array is not None and array.ndim == 3 and array.shape[0] in (1, 3):
+        if array is not None and array.ndim == 3 and array.shape[0] in (1, 3, 4):
             figures.append(_figure(title, "", pictures.pixels(array, low, high)))
     for row, arrays, answer in answers:
         shown = pictures.pixels(answer, low, high)

@@ -28,7 +28,13 @@ def colours(values: np.ndarray) -> np.ndarray:
 
 
 def pixels(array: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """Return an image array (C, H, W), uint8 or float in [low, high], as uint8 (H, W) or (H, W, 3), at most `LARGEST` a side."""
+    """Return an image array (C, H, W), uint8 or float in [low, high], as uint8 (H, W) or (H, W, 3), at most `LARGEST` a side.
+
+    Four planes are packed RAW (R, G, G, B), linear: shown as red, mean green and blue, with the gamma of a display.
+    """
+    if array.ndim == 3 and array.shape[0] == 4:
+        r, g, h, b = array.astype(np.float64) / (255 if array.dtype == np.uint8 else 1)
+        array, low, high = np.clip(np.stack([r, (g + h) / 2, b]), 0, 1) ** (1 / 2.2), 0.0, 1.0
     if array.ndim != 3 or array.shape[0] not in (1, 3):
         raise ValueError(f"an image is (1, H, W) or (3, H, W), not {array.shape}")
     if array.dtype != np.uint8:

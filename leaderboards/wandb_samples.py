@@ -99,7 +99,7 @@ def _media(
 
 
 def _cells(board: Board, role: str, array: np.ndarray, low: float, high: float) -> dict[str, Cell]:
-    if array.ndim == 3 and array.shape[0] in (1, 3):
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         own = pictures.span([array]) if role == "given" else (low, high)
         return {role: Picture(pictures.pixels(array, *own))}
     if array.ndim == 2 and (board.meta.get("returns") or {}).get("kind") == "audio":

@@ -150,6 +150,13 @@ def test_large_pictures_are_cropped_never_resampled_and_floats_are_scaled_togeth
         pictures.pixels(np.zeros((2, 4, 4)))
 
 
+def test_packed_raw_is_shown_in_colour() -> None:
+    raw = np.stack([np.full((3, 5), v) for v in (0.2, 0.4, 0.6, 1.3)])
+    shown = pictures.pixels(raw.astype(np.float16), 0, 0.5)
+    assert shown.shape == (3, 5, 3)
+    np.testing.assert_allclose(shown[0, 0] / 255, [0.2 ** (1 / 2.2), 0.5 ** (1 / 2.2), 1], atol=0.004)
+
+
 def test_a_store_that_lost_its_samples_still_makes_a_page(tmp_path, make):
     boards, _ = boards_of(tmp_path, make)
     html.page(boards)
