@@ -28,6 +28,7 @@ CLASSES = {
     "restoration:mosaic": ".tasks.mosaic:MosaicTask",
     "restoration:isp": ".tasks.mosaic:RGBToRawTask",
     "inverse": ".tasks.inverse:InverseTask",
+    "inverse:cubes": ".tasks.completion:CompletionTask",
     "speech": ".tasks.speech:SpeechTask",
     "classification": ".tasks.classification:ClassificationTask",
 }

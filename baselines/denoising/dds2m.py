@@ -66,6 +66,11 @@ class DDS2M(Method):
         sigma0 = 2 * float(torch.as_tensor(request.noise_level).flatten()[0])
         return self.restored(request, y, torch.ones_like(y), sigma0)[None]
 
+    def reconstruct(self, request: Request) -> torch.Tensor:
+        """y = m * x + n with a 0/1 mask m, the physics' own: singular values one and zero, the spectral basis that of the entries."""
+        s = request.physics.mask.expand_as(request.y)[0]
+        return self.restored(request, 2 * request.y[0] - s, s, 2 * float(request.noise_level))[None]
+
     def restored(self, request: Request, y: torch.Tensor, s: torch.Tensor, sigma0: float) -> torch.Tensor:
         """Return the cube in [0, 1] from y = s x + n, (bands, H, W) in [-1, 1], ``s`` in {0, 1} per entry and n of deviation ``sigma0``."""
         abar = self.alphas()

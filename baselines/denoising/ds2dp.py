@@ -13,7 +13,7 @@ from .vs2m import VS2M
 
 
 class DS2DP(Method):
-    """min_theta ||X(theta) - y||^2 by ``steps`` Adam steps from random weights; answers with the average of X over the last ones
+    """min_theta ||X(theta) - y||^2 (over the observed entries, where some are lost) by ``steps`` Adam steps from random weights; answers with the average of X over the last ones
     (``average``: weight of the past), after a fixed number of steps. The module is DDS2M's, so that the two differ in the fit alone."""
 
     needs_grad = True
@@ -35,16 +35,23 @@ class DS2DP(Method):
         self.steps, self.lr, self.average = steps, lr, average
 
     def denoise(self, request: Request) -> torch.Tensor:
-        y = request.noisy[0]
+        return self.fitted(request.noisy[0], torch.ones_like(request.noisy[0]))[None]
+
+    def reconstruct(self, request: Request) -> torch.Tensor:
+        """Fit the observed entries of a cube alone; the networks fill in the others."""
+        return self.fitted(request.y[0], request.physics.mask.expand_as(request.y)[0])[None]
+
+    def fitted(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the average of X over the fit of ||mask * (X - y)||^2, in [0, 1]."""
         network = VS2M(y.shape, **self.module)
         optimiser = torch.optim.Adam(network.parameters(), self.lr)
         mean = torch.zeros_like(y)
         for step in range(1, self.steps + 1):
             optimiser.zero_grad()
             cube = network()
-            (cube - y).square().mean().backward()
+            (mask * (cube - y)).square().mean().backward()
             optimiser.step()
             mean = self.average * mean + (1 - self.average) * cube.detach()
             if self.steps >= 8 and step % (self.steps // 8) == 0:
                 self.offer("fit", (mean / (1 - self.average**step))[None])
-        return (mean / (1 - self.average**self.steps)).clamp(0, 1)[None]  # the average's bias towards its start is taken out
+        return (mean / (1 - self.average**self.steps)).clamp(0, 1)  # the average's bias towards its start is taken out

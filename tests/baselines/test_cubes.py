@@ -13,6 +13,7 @@ from scorebench.baselines.denoising.ds2dp import DS2DP
 from scorebench.baselines.denoising.truncated_svd import TruncatedSVD, threshold
 from scorebench.baselines.denoising.vs2m import VS2M, degrades_less
 from scorebench.datasets import registry as datasets
+from scorebench.tasks import registry
 from scorebench.tasks.randomness import Rng
 from scorebench.tasks.requests import Request, Returns
 
@@ -130,3 +131,21 @@ def test_degradation_is_compared_over_equal_runs():
     assert degrades_less(records(9))["verdict"] == "inconclusive"
     assert degrades_less(records(5)[:4])["verdict"] == "inconclusive", "one run has no spread"
     assert degrades_less([])["verdict"] == "not-run"
+
+
+def test_completion_hides_entries_and_methods_use_the_observed_ones_only():
+    task = registry.get("inverse/cubes-complete20")
+    o = task.observe("dev", task.ids("dev")[0])
+    mask = o.shared["physics"].mask.reshape(16, 32, 32)
+    assert mask.sum() == round(0.2 * mask.numel()) and mask.mean((1, 2)).std() > 0 and not torch.equal(mask[0], mask[1])
+    seen = mask > 0
+    assert (o.given["y"] - o.target["clean"])[seen].std().item() == pytest.approx(0.05, rel=0.05)
+    other = torch.where(seen, o.given["y"], torch.full_like(o.given["y"], 7.0))  # what lost entries hold must not matter
+    for method in (DDS2M(steps=12, updates=8, **SMALL), DS2DP(steps=8, **SMALL)):
+        answers = []
+        for y in (o.given["y"], other):
+            torch.manual_seed(0)
+            given = {"y": y[None], "physics": o.shared["physics"], "noise_level": 0.05}
+            with torch.enable_grad():
+                answers.append(method.reconstruct(Request("reconstruct", given, n=1, rng=Rng([0]), returns=Returns("image"))))
+        assert answers[0].shape == (1, 16, 32, 32) and torch.equal(*answers)
