@@ -66,14 +66,14 @@ class ScoreDVI(SingleImage):
 
     Networks that see y give q: x_k ~ N(mu_k, s_k^2), phi_k ~ Gamma(a_k, b_k), the assignment r and Dirichlet(d). Adam minimises minus the
     evidence bound (eq. 11), the prior's part weighted by ``weight`` below, 1 between and 1 / ``weight`` above noise of 10 and 25 / 255. The
-    answer is the exponential average of sum_k r_k mu_k. Where the posterior stays wide (mean s above 0.05) it is run
-    a second time, as in the official code.
+    answer is the exponential average of sum_k r_k mu_k. Where the posterior stays wider
+    than ``retry`` (mean s; 0: never) it is run a second time, as in the official code (0.05).
     """
 
     def __init__(
         self, denoiser1: BlindDenoiser, denoiser2: BlindDenoiser, denoiser3: BlindDenoiser, data: DataSpec,
-        steps: int = 120, samples: int = 1, lr: float = 3e-3, a0: float = 1.0, b0: float = 0.02,
-        weight: float = 0.5, average: float = 0.9, width: int = 16, depth: int = 4,
+        steps: int = 200, samples: int = 1, lr: float = 3e-3, a0: float = 1.0, b0: float = 0.02,
+        weight: float = 0.5, average: float = 0.9, width: int = 16, depth: int = 4, retry: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.denoisers = nn.ModuleList([denoiser1, denoiser2, denoiser3])
@@ -83,7 +83,7 @@ class ScoreDVI(SingleImage):
         self.phi_net = plain(c, 2 * k * c, width, depth)
         self.z_net, self.omega_net = plain(c, k * c, width, depth), plain(c, k * c, width, depth)
         self.steps, self.samples, self.lr, self.average, self.weight = steps, samples, lr, average, weight
-        self.a0, self.b0 = a0, b0
+        self.a0, self.b0, self.retry = a0, b0, retry
 
     def denoise(self, request: Request) -> Tensor:
         return torch.cat([self._one(y[None], request) for y in request.noisy])
@@ -99,7 +99,7 @@ class ScoreDVI(SingleImage):
                 answer = self.average * answer + (1 - self.average) * mean
                 if attempt == 0 and (step + 1) % 10 == 0:
                     self.offer("steps", answer)
-            if spread <= 0.05:
+            if not self.retry or spread <= self.retry:
                 break
         self.diagnose("posterior_std", torch.tensor([spread]))
         self.diagnose("runs", torch.tensor([attempt + 1.0]))
