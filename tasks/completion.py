@@ -12,8 +12,8 @@ from .randomness import keyed
 
 
 class CompletionTask(InverseTask):
-    """As `InverseTask`, with ``observe: {operator: entries, keep: share, sigma: s}``: y = m * x + n with one random 0/1 mask m of exactly the share
-    ``keep`` of all entries of the cube, the same for every sample; y is zero where m is, but for the noise."""
+    """As `InverseTask`, with ``observe: {operator: entries, keep: share, sigma: s}``: y = m * x + n with one random 0/1 mask m of exactly
+    the share ``keep`` of all entries of the cube, the same for every sample; y is zero where m is, but for the noise."""
 
     def operator(self, shape: operators.Shape, dtype: torch.dtype = torch.float32) -> dp.LinearPhysics:
         if (shape, dtype) not in self._operators:
