@@ -12,12 +12,13 @@ from .local_audio import FSDD, VoiceBankDemand, VoiceBankMini
 from .local_base import IMAGES, LocalDataset, hash_files, listed, read_image, read_wav, roots
 from .local_images import BSD68, BSD400, CBSD68, SIDD, Kodak24, McMaster, PolyU, Set12, Set14, Urban100
 from .local_labelled import CIFAR10, MNIST, CelebA, FashionMNIST, ImageNet, MNIST10k
+from .local_raw import ELDSony, SIDSony
 
 LOCAL: dict[str, type[LocalDataset]] = {
     c.id: c
     for c in (
         BSD68, BSD400, Set12, CBSD68, Kodak24, McMaster, Set14, Urban100, PolyU, SIDD, MNIST, MNIST10k, FashionMNIST, CIFAR10, CelebA,
-        ImageNet, VoiceBankDemand, VoiceBankMini, FSDD,
+        ImageNet, VoiceBankDemand, VoiceBankMini, FSDD, SIDSony, ELDSony,
     )
 }  # fmt: skip
 """Dataset id to class."""

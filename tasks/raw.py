@@ -16,7 +16,7 @@ from .base import Observation
 from .images import ImageTask, trimmed
 from .isp import mosaic, pack
 from .randomness import keyed
-from .training_data import Item, expand, pictures, tensor
+from .training_data import Item, expand, named, pictures, tensor
 
 
 def clean_raw(picture: np.ndarray, camera: noise_raw.Camera) -> np.ndarray:
@@ -32,7 +32,8 @@ class RawTask(ImageTask):
 
     ``observe``: ``{cameras: [a], amplification: 200}``; ``dev_cameras`` where dev has others. Samples take the cameras in turn, and a keyed
     ISO of the camera's. ``{cameras: real}``: samples hold ``noisy`` and ``image`` as above, with ``amplification`` and ``iso``.
-    ``train``: ``{camera, amplification: [low, high]}``: the simulator that makes clean, paired and noisy items.
+    ``train``: ``{camera, amplification: [low, high]}``: the simulator that makes clean, paired and noisy items; ``{camera: real}`` takes the
+    pairs of a data set like that, all of whose frames are then held in memory.
     """
 
     def view(self, sample: Sample) -> Sample:
@@ -82,6 +83,8 @@ class RawTask(ImageTask):
 
     def training_pictures(self) -> list[np.ndarray]:
         train = self.train
+        if train["camera"] == "real":
+            return list(pictures(train["dataset"], train["split"]))
         return [clean_raw(expand(p), self.simulator).astype(np.float32) for p in pictures(train["dataset"], train["split"])]
 
     def training_facts(self) -> dict[str, Any]:
@@ -105,6 +108,9 @@ class RawTask(ImageTask):
         return camera.exposure(iso, rng).expose(clean, amplification, rng, shading)
 
     def paired(self) -> tuple[list[tuple[np.ndarray, ...]], Callable[[tuple[np.ndarray, ...], np.random.Generator], Item], tuple[int, ...]]:
+        if self.train["camera"] == "real":
+            return list(zip(self.degraded(0), self.training_pictures(), strict=True)), named("input", "target"), (1, 1)
+
         def finish(planes: tuple[np.ndarray, ...], rng: np.random.Generator) -> Item:
             return {"input": tensor(self._noisy(planes[0], rng)), "target": tensor(planes[0])}
 
@@ -112,6 +118,10 @@ class RawTask(ImageTask):
 
     def degraded(self, copy: int) -> list[np.ndarray]:
         train = self.train
+        if train["camera"] == "real":
+            if copy > 0:
+                raise RequestError(f"task {self.id} has one real short exposure of each scene; methods that need two cannot enter it.")
+            return list(pictures(train["dataset"], train["split"], "noisy"))
         key = ("training raw", train["dataset"], train["split"], train["camera"], copy)
         return [self._noisy(p, keyed(*key, n)).astype(np.float32) for n, p in enumerate(self.training_pictures())]
 

@@ -152,6 +152,33 @@ class SensorCalibration(nn.Module):
         return pattern.repeat(1, rows, columns)[:, : shape[1], : shape[2]]
 
 
+class PublishedSensor(nn.Module):
+    """A sensor known from published numbers alone: no frames, so no dark shading (zero) and no dark frames to learn from.
+
+    K = ``slope`` x ISO + ``intercept``; ``log_gains`` the calibrated range of log K; laws as in `SensorCalibration`.
+    """
+
+    isos: tuple[int, ...] = ()
+
+    def __init__(
+        self, slope: float, intercept: float, log_gains: Sequence[float], lam: float, read: Sequence[float], row: Sequence[float],
+        gauss: Sequence[float], white: int = 16383, black: int = 512,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.slope, self.intercept, self.lam, self.span = slope, intercept, lam, float(white - black)
+        self.gains = (float(np.exp(log_gains[0])), float(np.exp(log_gains[1])))
+        self.gain_per_iso = slope
+        self.read, self.row, self.gauss = tuple(read), tuple(row), tuple(gauss)
+
+    def gain(self, iso: torch.Tensor) -> torch.Tensor:
+        """Return K at ``iso``."""
+        return self.slope * iso + self.intercept
+
+    def shading(self, iso: float, shape: Sequence[int], per_pixel: bool = True) -> torch.Tensor:
+        """Return zeros: the pattern of this sensor is not known."""
+        return torch.zeros(*shape)
+
+
 def _lines(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return slope and offset, each (4, h, w), of the weighted least-squares lines of y (n, 4, h, w) over x (n,); of one point its value."""
     if len(x) < 2:
