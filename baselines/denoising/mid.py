@@ -32,8 +32,8 @@ class MID(Method):
 
     N_0 is white Gaussian noise of many levels. After round k, x_hat = mean over T masks of f_k(M_t y, M_t) for the noisy crops y, and the
     residuals y - x_hat make N_{k+1}; only those of the flatter half of the crops, less their mean, since a residual also holds removed
-    texture. The rounds share one training budget in equal parts: every part ends with steps that do not learn but make residuals, each as
-    expensive as one that learns. ``round`` chooses whose network answers.
+    texture. The rounds share one training budget in equal parts: every part but the last ends with steps that do not learn but make
+    residuals, each about as expensive as one that learns. ``round`` chooses whose network answers.
     """
 
     network: MaskedDenoiser
