@@ -14,7 +14,8 @@ from .vs2m import VS2M
 
 class DS2DP(Method):
     """min_theta ||X(theta) - y||^2 (over the observed entries, where some are lost) by ``steps`` Adam steps from random weights; answers with
-    the average of X over the last ones (``average``: weight of the past), after a fixed number of steps. The module is DDS2M's, so that the two differ in the fit alone."""
+    the average of X over the last ones (``average``: weight of the past), after a fixed number of steps. The module is DDS2M's, so that the
+    two differ in the fit alone."""
 
     needs_grad = True
     one_at_a_time = True
