@@ -77,7 +77,7 @@ class RawPairs(LocalDataset):
 
     kind = "image"
     splits = ("train", "dev", "test")
-    libraries = ("numpy", "pillow")
+    libraries = ("numpy", "pillow", "scipy")
     white: ClassVar[int] = 16383
     black: ClassVar[int] = 512
 
