@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from scorebench.baselines import card as cards
+from scorebench.baselines import components
 from scorebench.baselines.denoising import noise_estimation as cne
 from scorebench.baselines.denoising import sensor, vst
 from scorebench.baselines.denoising.eld import ELD, tukey_lambda
@@ -285,3 +286,15 @@ def test_all_trained_denoisers_have_one_network(calibration):
     sizes = {sum(p.numel() for p in m.network.parameters()) for m in (ELD(calibration), PNNP(calibration))}
     assert len(sizes) == 1
     assert cards.get("yond").uses.get("noise_known") is None and cards.get("yond-known").uses["noise_known"]
+
+
+def test_published_numbers_stand_in_for_frames():
+    """The Sony's gain law meets the ends of its calibrated range (ISO 2000 to about 12800), and ELD trains with its laws."""
+    card = components.get("raw-sensor-sid-sony")
+    published = sensor.PublishedSensor(**card.hparams)
+    assert float(published.gain(torch.tensor(2000.0))) == pytest.approx(published.gains[0], rel=0.02)
+    assert float(published.gain(torch.tensor(12800.0))) == pytest.approx(published.gains[1], rel=0.02)
+    torch.manual_seed(0)
+    noise = ELD(published).corrupted(torch.zeros(8, 4, 64, 64), torch.full((8, 1, 1, 1), 3.06))
+    assert float(noise.std()) == pytest.approx(3.92, rel=0.06), "the repository's own Gaussian scale at ISO 3200"
+    assert torch.equal(published.shading(1600, (4, 3, 2)), torch.zeros(4, 3, 2))
