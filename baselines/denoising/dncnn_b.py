@@ -26,7 +26,7 @@ class DnCNNBlind(DnCNNMethod):
         bias: bool = True,
         centre: float = 0.5,
         max_sigma: float = 55.0,
-        lr: float = 4e-3,
+        lr: float = 2e-3,
         batch_size: int = 4,
     ) -> None:
         super().__init__(data, depth, width, norm, bias, centre, lr, batch_size)

@@ -34,7 +34,7 @@ class FFDNetMethod(Filter):
         width: int = 48,
         residual: bool = True,
         max_sigma: float = 75.0,
-        lr: float = 4e-3,
+        lr: float = 2e-3,
         batch_size: int = 4,
         level: str = "given",
         factor: float = 1.0,
