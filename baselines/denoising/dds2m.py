@@ -34,7 +34,7 @@ class DDS2M(Method):
         steps: int = 600,
         updates: int = 400,
         inner: int = 1,
-        lr: float = 5e-3,
+        lr: float = 1e-2,
         average: float = 0.98,
         beta_first: float = 1e-4,
         beta_last: float = 5e-3,

@@ -24,7 +24,7 @@ class DS2DP(Method):
         self,
         rank: int = 5,
         steps: int = 400,
-        lr: float = 5e-3,
+        lr: float = 1e-2,
         average: float = 0.98,
         widths: Sequence[int] = (8, 16, 32),
         kernels: Sequence[int] = (5, 3, 3),

@@ -42,7 +42,7 @@ class GAHBDenoiser(Method):
         sigma_max: float = 1.0,
         draw_steps: int = 400,
         lr: float = 3e-3,
-        batch_size: int = 16,
+        batch_size: int = 4,
     ) -> None:
         super().__init__()
         self.network = BiasFreeUNet(data.channels, width, levels)
