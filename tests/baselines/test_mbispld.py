@@ -84,3 +84,11 @@ def test_short_trainings_learn(method, gain):
 def test_the_unet_is_over_fifty_times_larger():
     sizes = [sum(p.numel() for p in m.parameters()) for m in (RGBToRawUNet(), MBISPLD())]
     assert sizes[0] > 50 * sizes[1]
+
+
+def test_networks_that_keep_the_picture_size_do_not_enter():
+    for card in (cards.get("nafnet-small"), cards.get("restormer-small")):
+        assert not card.answers(TASK, "restore") and not card.answers(TASK + "-10", "restore")
+        others = [t for t in registry.match(["restoration/*"]) if not t.startswith(TASK)]
+        assert others and all(card.answers(t, "restore") for t in others)
+        assert card.answers("restoration/rain-of-a-user", "restore") and card.answers("denoising/photos-gaussian25", "denoise")

@@ -288,6 +288,12 @@ def test_all_trained_denoisers_have_one_network(calibration):
     assert cards.get("yond").uses.get("noise_known") is None and cards.get("yond-known").uses["noise_known"]
 
 
+def test_no_dark_frame_of_another_camera_is_subtracted():
+    for name, preset in (("eld", "default"), ("eld", "channel"), ("eld", "gp"), ("pnnp", "default")):
+        assert cards.get(name).preset(preset, "denoising/raw-unknown")["dark"] == "none"
+    assert cards.get("eld").preset("channel", "denoising/raw-lowlight-x200")["dark"] == "channel"
+
+
 def test_published_numbers_stand_in_for_frames():
     """The Sony's gain law meets the ends of its calibrated range (ISO 2000 to about 12800), and ELD trains with its laws."""
     card = components.get("raw-sensor-sid-sony")
