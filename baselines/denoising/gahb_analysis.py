@@ -1,12 +1,9 @@
-"""What the paper reads off a denoiser: its Jacobian's eigenvectors and shrinkage factors, Stein's estimate of its error, and its rate as the
-noise vanishes
-(Kadkhodaie et al. 2023, arXiv:2310.02557, sections 3 and 4)."""
+"""What the paper reads off a denoiser: its Jacobian's eigenvectors and shrinkage factors, and Stein's estimate of its error (Kadkhodaie et al.
+2023, arXiv:2310.02557, sections 3 and 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from statistics import fmean, stdev
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -34,47 +31,3 @@ def stein_error(f: Denoiser, y: torch.Tensor, sigma: float) -> float:
     """Return Stein's unbiased estimate of ||f(y) - x||^2 for y = x + sigma n: 2 sigma^2 tr J + ||y - f(y)||^2 - n sigma^2 (eq. 5)."""
     residual = (y - f(y)).square().sum()
     return float(2 * sigma**2 * jacobian(f, y).trace() + residual - y.numel() * sigma**2)
-
-
-ALPHAS = (1, 2, 4)
-SIGMAS = (5, 15, 50)
-ALLOWED = 0.1
-"""How far a slope may lie from the optimal one."""
-
-
-def slope(psnr_in: list[float], psnr_out: list[float]) -> float:
-    """Return the least-squares slope."""
-    mx, my = fmean(psnr_in), fmean(psnr_out)
-    return sum((a - mx) * (b - my) for a, b in zip(psnr_in, psnr_out, strict=True)) / sum((a - mx) ** 2 for a in psnr_in)
-
-
-def near_optimal(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The claim that the slope of PSNR out against PSNR in is alpha / (alpha + 1) to within 0.1, for alpha 1, 2 and 4.
-
-    The slope is that over sigma 5, 15 and 50 (of 255), though the theory speaks of the limit of no noise. The effect is the largest distance;
-    its interval
-    is two standard errors over the trainings (seeds) wide on each side, at the alpha where it is largest.
-    """
-    cells: dict[tuple[int, int, int], list[float]] = {}
-    names = []
-    for r in records:
-        if r["variant"] == "gahb-denoiser" and "c-alpha" in r["task"]:
-            alpha, sigma = r["task"].removeprefix("denoising/c-alpha").split("-gaussian")
-            cells.setdefault((int(r["seed"]), int(alpha), int(sigma)), []).append(float(r["metrics"]["psnr"]["value"]))
-            names.append(str(r["unit_id"]))
-    seeds = [s for s in sorted({k[0] for k in cells}) if all((s, a, g) in cells for a in ALPHAS for g in SIGMAS)]
-    if not seeds:
-        return {"verdict": "not-run", "note": "gahb-denoiser needs records of one seed on all nine C^alpha tasks."}
-    x = [-20 * torch.log10(torch.tensor(g / 255)).item() for g in SIGMAS]
-    slopes = {a: [slope(x, [fmean(cells[s, a, g]) for g in SIGMAS]) for s in seeds] for a in ALPHAS}
-    gaps = {a: [abs(v - a / (a + 1)) for v in values] for a, values in slopes.items()}
-    worst = max(ALPHAS, key=lambda a: fmean(gaps[a]))
-    effect = fmean(gaps[worst])
-    note = "; ".join(f"alpha {a}: slope {fmean(v):.3f}, optimal {a / (a + 1):.3f}" for a, v in slopes.items())
-    if len(seeds) < 3:
-        note += f"; {len(seeds)} training(s), at least 3 are needed"
-        return {"verdict": "inconclusive", "effect": effect, "note": note, "records": names}
-    half = 2 * stdev(gaps[worst]) / len(seeds) ** 0.5
-    verdict = "supported" if effect + half < ALLOWED else "inconclusive"
-    note += "; not seen at embedded scale" if effect - half > ALLOWED else ""
-    return {"verdict": verdict, "effect": effect, "low": effect - half, "high": effect + half, "note": note, "records": names}

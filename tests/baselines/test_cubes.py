@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from scorebench.baselines.denoising.cube_claims import degrades_less
 from scorebench.baselines.denoising.dds2m import DDS2M
 from scorebench.baselines.denoising.ds2dp import DS2DP
 from scorebench.baselines.denoising.truncated_svd import TruncatedSVD, threshold
-from scorebench.baselines.denoising.vs2m import VS2M, degrades_less
+from scorebench.baselines.denoising.vs2m import VS2M
 from scorebench.datasets import registry as datasets
 from scorebench.tasks import registry
 from scorebench.tasks.randomness import Rng

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from scorebench.baselines.denoising.gahb import GAHBDenoiser, cosine, sample
-from scorebench.baselines.denoising.gahb_analysis import ALPHAS, SIGMAS, jacobian, near_optimal, shrinkage_basis, slope, stein_error
+from scorebench.baselines.denoising.gahb_analysis import jacobian, shrinkage_basis, stein_error
+from scorebench.baselines.denoising.gahb_rate import ALPHAS, SIGMAS, near_optimal, slope
 from scorebench.baselines.method import DataSpec
 from scorebench.baselines.nets.bias_free import BiasFreeUNet
 from scorebench.datasets import registry as datasets

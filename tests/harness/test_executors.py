@@ -83,8 +83,8 @@ def test_workers_are_replaced_after_a_number_of_jobs(pool: ProcessExecutor, tmp_
 @pytest.mark.parametrize(
     ("does", "limits", "kind", "says"),
     [
-        ("hang", {"time_limit": 1.0}, "timeout", "time limit of 1 s"),
-        ("hang-holding-the-lock", {"time_limit": 1.0}, "timeout", "time limit"),
+        ("hang", {"time_limit": 3.0}, "timeout", "time limit of 3 s"),
+        ("hang-holding-the-lock", {"time_limit": 3.0}, "timeout", "time limit"),
         ("eat", {"memory_limit": 800.0}, "out-of-memory", "memory ran out"),
         ("segfault", {}, "crashed", "SIGSEGV"),
         ("leave-a-child", {}, "crashed", "SIGKILL"),
