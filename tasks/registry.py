@@ -22,6 +22,7 @@ CLASSES = {
     "denoising": ".tasks.denoising:DenoisingTask",
     "denoising:low-dose-ct": ".tasks.lowdose:LowDoseTask",
     "denoising:eeg": ".tasks.eeg:EEGTask",
+    "denoising:vit-features": ".tasks.vit_features:FeatureTask",
     "denoising:c-alpha": ".tasks.c_alpha:CAlphaTask",
     "denoising:raw": ".tasks.raw:RawTask",
     "restoration": ".tasks.restoration:RestorationTask",

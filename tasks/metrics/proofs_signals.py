@@ -75,10 +75,60 @@ def gain_closed() -> float:
     return largest(got.numpy(), np.repeat([-20 * math.log10(0.4), 0.0, 100.0], len(a)))
 
 
+def removed_numpy() -> float:
+    """Beside numpy's correlation matrix; a channel from which nothing was taken counts 0."""
+    a, t = recordings()
+    a = a.clone()
+    a[:, 0] = t["noisy"][:, 0]
+    noisy, clean = (t[k].double().numpy() for k in ("noisy", "clean"))
+    theirs = [
+        np.mean([0.0, *(np.corrcoef(n[c] - x[c], n[c] - k[c])[0, 1] for c in range(1, len(n)))])
+        for x, n, k in zip(a.double().numpy(), noisy, clean, strict=True)
+    ]
+    return largest(make("removed-correlation").per_sample(a, t).numpy(), np.array(theirs))
+
+
+def maps() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return feature maps (16, 5, 12) of three classes that overlap, and the classes of the tokens."""
+    g = torch.Generator().manual_seed(7)
+    label = torch.randint(0, 3, (16, 12), generator=g)
+    label[label == 1] = 4  # classes need not be consecutive
+    return torch.randn(16, 5, 12, generator=g) + label[:, None] * torch.linspace(-0.3, 0.4, 5)[:, None], {"classes": label}
+
+
+def probe_sklearn() -> float:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.metrics import jaccard_score
+
+    answer, target = maps()
+    metric = make("probe-miou", {"tokens": 12})
+    x, y = answer.transpose(1, 2).double().numpy(), target["classes"].numpy()
+    told = np.empty_like(y)
+    for k in range(4):
+        inside = np.arange(len(x)) % 4 == k
+        probe = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.01).fit(x[~inside].reshape(-1, 5), y[~inside].ravel())
+        told[inside] = probe.predict(x[inside].reshape(-1, 5)).reshape(-1, 12)
+    got = metric.value(metric.features(answer, target).numpy())
+    return abs(got - float(jaccard_score(y.ravel(), told.ravel(), average="macro")))
+
+
+def probe_closed() -> float:
+    """Features that are the classes: 1; features that know nothing: the commonest class everywhere, its share over the number of classes."""
+    metric = make("probe-miou", {"tokens": 10})
+    label = (torch.arange(80) % 10 == 0).long().reshape(8, 10)
+    tell = torch.stack([label.double(), 1e-3 * torch.randn(8, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)], 1)
+    blank = torch.ones(8, 2, 10) * torch.tensor([1.0, -1.0]).repeat(5)
+    found = [metric.value(metric.features(x, {"classes": label}).numpy()) for x in (tell, blank)]
+    return largest(np.array(found), np.array([1.0, 0.9 / 2]))
+
+
 PROOFS = [
     Proof("sam", "torchmetrics", "noisy random cubes", 1e-9, sam_torchmetrics),
     Proof("sam", "closed form", "scaled, orthogonal, zero and diagonal spectra", 1e-9, sam_closed),
     Proof("rrmse", "scikit-learn's mean squared errors", "random recordings", 1e-12, rrmse_sklearn),
     Proof("correlation", "SciPy's pearsonr", "random recordings", 1e-12, correlation_scipy),
     Proof("snr-gain", "closed form", "scaled, unchanged and removed error", 1e-9, gain_closed),
+    Proof("removed-correlation", "numpy's correlation matrix", "random recordings, one channel left as it was", 1e-7, removed_numpy),
+    Proof("probe-miou", "scikit-learn's LDA and Jaccard score", "maps of three overlapping classes", 1e-12, probe_sklearn),
+    Proof("probe-miou", "closed form", "features that are the classes, or say nothing", 1e-12, probe_closed),
 ]

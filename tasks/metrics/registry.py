@@ -42,6 +42,8 @@ TABLE: dict[str, Info] = _table(
     ("rrmse", "signal:RRMSE", "Relative root mean squared error", "signal", "sample", False),
     ("correlation", "signal:Correlation", "Correlation with the clean recording", "signal", "sample", True),
     ("snr-gain", "signal:SNRGain", "Gain in signal-to-noise ratio", "signal", "sample", True),
+    ("removed-correlation", "features:RemovedCorrelation", "Correlation of what was removed with what was added", "signal", "sample", True),
+    ("probe-miou", "features:ProbeMIoU", "Linear-probe segmentation, mean IoU", "signal", "set", True),
     ("fid", "distribution:FID", "Frechet Inception distance", "distribution", "set", False),
     ("kid", "kernel:KID", "Kernel Inception distance", "distribution", "set", False),
     ("inception-score", "kernel:InceptionScore", "Inception Score", "distribution", "set", True),
