@@ -198,6 +198,7 @@ def test_what_is_planted_is_the_same_everywhere_and_known_to_the_metrics_alone()
     assert g.mean((1, 2)).abs().max() < 1e-6 and torch.allclose(g.square().mean((1, 2)), torch.ones(64))
     o, plain = (t.observe("dev", "dev-00003") for t in (task, natural))
     assert set(o.given) == {"noisy", "views", "places"} and set(plain.target) == {"classes"}
+    assert set(natural.metrics) == {"probe-miou"} == set(task.metrics) - {"rrmse", "correlation", "removed-correlation"}
     torch.testing.assert_close(o.given["noisy"] - plain.given["noisy"], g)
     torch.testing.assert_close(o.target["clean"], plain.given["noisy"].flatten(1))
     item = task.training_set("noisy", 0)[1]
