@@ -28,7 +28,7 @@ ABILITY_FAMILIES = {
 OTHER_ABILITIES = ("edit", "invert", "embed", "detect", "log_prob", "act", "predict")
 TRAINS_ON = ("paired", "noisy", "noisy-pairs", "clean", "unpaired", "none")
 USES = {
-    "clean_images": bool, "noise_known": bool, "second_noisy_copy": bool, "fresh_training_noise": bool,
+    "clean_images": bool, "noise_known": bool, "second_noisy_copy": bool, "fresh_training_noise": bool, "noisy_images": bool,
     "sees_test_inputs": bool, "labels": bool, "external_weights": list,
 }  # fmt: skip
 
@@ -126,6 +126,8 @@ def parse(doc: Document, folder: Path | None = None) -> Card:
             raise doc.error(f"field 'uses.{name}' must be {USES[name].__name__}, not {value!r}.", ("uses", name))
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", d["id"]):
         raise doc.error(f"field 'id' is {d['id']!r}; accepted: lower-case letters, digits, '-', '.', '+'.", ("id",))
+    if d["trains_on"] == "noisy":
+        d["uses"] = {**d["uses"], "noisy_images": True}  # learning from degraded pictures is a fact that no card needs to repeat
     values = {k: tuple(v) if isinstance(v, list) and k != "published" else v for k, v in d.items()}
     return Card(**values, path=doc.path, folder=folder)  # type: ignore[arg-type]
 

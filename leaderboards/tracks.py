@@ -10,7 +10,7 @@ def track_of(facts: Mapping[str, Any]) -> str:
     """Return the track that the facts (a card's ``uses``) put a method in: its distinguishing facts, joined by ' + ', or 'training-free'.
 
     The order is fixed, so equal facts give equal names. Knowing the noise level does not part tracks (the task says whether it is given),
-    all else does. Clean pictures and labels are both supervision.
+    all else does. Clean pictures and labels are both supervision; *noisy pictures* are training pictures with one noisy copy each.
     """
     parts = []
     if facts.get("clean_images") or facts.get("labels"):
@@ -19,6 +19,8 @@ def track_of(facts: Mapping[str, Any]) -> str:
         parts.append("noisy pairs")
     elif facts.get("fresh_training_noise"):
         parts.append("fresh noise")
+    elif facts.get("noisy_images"):
+        parts.append("noisy pictures")
     if facts.get("sees_test_inputs"):
         parts.append("transductive")
     if weights := facts.get("external_weights"):

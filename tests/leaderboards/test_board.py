@@ -265,6 +265,7 @@ def test_tracks_follow_from_facts():
     assert track_of({}) == "training-free" and track_of({"noise_known": True}) == "training-free"
     assert track_of({"clean_images": True, "labels": True}) == "supervised" and track_of({"labels": True}) == "supervised"
     assert track_of({"second_noisy_copy": True, "sees_test_inputs": True}) == "noisy pairs + transductive"
+    assert track_of({"noisy_images": True, "noise_known": True}) == "noisy pictures"
     assert track_of({"external_weights": ["imagenet", "bsd"]}) == "external weights (bsd, imagenet)"
 
 
