@@ -150,6 +150,7 @@ class DVT(SingleImage):
     def enhance(self, request: Request) -> Tensor:
         tokens = request.rng.at("tokens")
         draw = lambda n, k: tokens.integers(0, n, (k,))[0]  # noqa: E731
+        torch.manual_seed(request.rng.at("weights").generators()[0].initial_seed())  # layers draw their first weights from the global one
         parts = stage1(request.noisy[0], request.views[0], request.places[0], draw, **self.settings)  # type: ignore[arg-type]
         for name in ("artefact", "residual"):
             self.diagnose(f"{name}_rms", getattr(parts, name).square().mean().sqrt()[None])
