@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from .base import Sample
-from .photos import Photos, _pixels
+from .photos import _pixels
+from .photos_scenes import PhotosScenes
 
 SIDE = 160
 MOST = 4
 """Frames taken of one photograph at most."""
 
 
-class PhotosFrames(Photos):
+class PhotosFrames(PhotosScenes):
     """The colour photographs in frames. ``image``: float32 (3, 160, 160) in dev and test, (3, H, W) in train. Cluster: the scene.
 
-    Same photographs, same split as ``photos``. Frames stand on a centred grid that does not overlap; where the grid has more than four
+    Same photographs, same split as ``photos-scenes``. Frames stand on a centred grid that does not overlap; where the grid has more than four
     cells, its first and last rows and columns are taken.
     """
 
     id = "photos-frames"
-    title = "Colour photographs of scikit-image and scikit-learn, frames of 160 x 160"
+    title = "Colour photographs of scikit-image, scikit-learn and matplotlib, frames of 160 x 160"
 
     def _cells(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
         rows, columns = (sorted({0, n // SIDE - 1}) for n in shape[:2])

@@ -11,6 +11,7 @@ from .base import Dataset
 TARGETS: dict[str, str] = {
     "photos": ".datasets.photos:Photos",
     "photos-grey": ".datasets.photos:PhotosGrey",
+    "photos-scenes": ".datasets.photos_scenes:PhotosScenes",
     "photos-frames": ".datasets.photos_frames:PhotosFrames",
     "digits": ".datasets.digits:Digits",
     "gmm2d": ".datasets.gmm2d:GMM2D",

@@ -5,6 +5,8 @@ Makitalo and Foi, "Optimal Inversion of the Generalized Anscombe Transformation 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,13 +24,16 @@ HADAMARD = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1
 
 
 class GATBM3D(Method):
-    """Gain and read noise are the task's (``level: given``) or estimated from the frame as in the first step of YOND (``estimated``)."""
+    """Gain and read noise are the task's (``level: given``) or estimated from the frame as in the first step of YOND (``estimated``).
 
-    def __init__(self, level: str = "given", box: int = 15) -> None:
+    ``window``: side of the square in which BM3D looks for similar blocks (N_S of its paper).
+    """
+
+    def __init__(self, level: str = "given", box: int = 15, window: int = 39) -> None:
         super().__init__()
         if level not in ("estimated", "given"):
             raise RequestError(f"level is {level!r}; accepted: estimated, given.")
-        self.level, self.box = level, box
+        self.level, self.box, self.window = level, box, window
 
     def denoise(self, request: Request) -> Tensor:
         n = len(request.noisy)
@@ -43,6 +48,7 @@ class GATBM3D(Method):
             lower, upper = z.min(), z.max()
             sigma = 1 / (upper - lower)
             planes = np.tensordot(HADAMARD, (z - lower) * sigma, 1)
-            filtered = np.tensordot(HADAMARD.T, bm3d(planes, sigma, PROFILES["normal"][int(sigma * 255 > 40)], 0.5), 1)
+            first, second = (replace(s, NS=self.window) for s in PROFILES["normal"][int(sigma * 255 > 40)])
+            filtered = np.tensordot(HADAMARD.T, bm3d(planes, sigma, (first, second), 0.5), 1)
             out.append(vst.unbiased_inverse(filtered / sigma + lower, gain, read) / full[k])
         return torch.from_numpy(np.stack(out).astype(np.float32)).to(request.noisy.device)

@@ -29,7 +29,8 @@ CORRECTION = 1.03
 
 class YOND(Method):
     """``level``: ``estimated`` (CNE) or ``given`` (the request's gain and read noise). ``refine``: fine estimates after the coarse one.
-    ``matched``: subtract the transform's bias before denoising (EM-VST), else take the exact unbiased inverse behind. ``box``: CNE's."""
+    ``matched``: subtract the transform's bias before denoising (EM-VST), else take the exact unbiased inverse behind. ``box``: CNE's.
+    ``clip``: bound the network's input and output by [0, 1], as the official code does."""
 
     network: RawUNet
     total_steps: int
@@ -37,12 +38,12 @@ class YOND(Method):
 
     def __init__(
         self, level: str = "estimated", refine: int = 1, matched: bool = True, box: int = 15, width: int = 16, levels: int = 4,
-        low: float = 5.0, high: float = 50.0, lr: float = 4e-3, batch_size: int = 4,
+        low: float = 5.0, high: float = 50.0, lr: float = 4e-3, batch_size: int = 4, clip: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if level not in ("estimated", "given"):
             raise RequestError(f"level is {level!r}; accepted: estimated, given.")
-        self.level, self.refine, self.matched, self.box = level, refine, matched, box
+        self.level, self.refine, self.matched, self.box, self.clip = level, refine, matched, box, clip
         self.network = RawUNet(4, width, levels, guided=True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.low, self.high, self.lr, self.train_batch_size = low / 255, high / 255, lr, batch_size
 
@@ -65,7 +66,8 @@ class YOND(Method):
         lower, upper = (float(vst.forward(np.array(v), gain, read)) for v in (0.0, full))
         t = (CORRECTION if self.matched else 1.0) / (upper - lower)
         x = torch.from_numpy(((z - lower) / (upper - lower)).astype(np.float32)).to(self.device)[None]
-        out = self.network(x, torch.tensor([t], device=self.device))[0].double().cpu().numpy()
+        answer = self.network(x.clamp(0, 1) if self.clip else x, torch.tensor([t], device=self.device))[0]
+        out = (answer.clamp(0, 1) if self.clip else answer).double().cpu().numpy()
         return (vst.inverse if self.matched else vst.unbiased_inverse)(out * (upper - lower) + lower, gain, read)
 
     def denoise(self, request: Request) -> Tensor:

@@ -294,6 +294,49 @@ def test_no_dark_frame_of_another_camera_is_subtracted():
     assert cards.get("eld").preset("channel", "denoising/raw-lowlight-x200")["dark"] == "channel"
 
 
+def test_the_other_camera_was_trained_on_the_noise_of_the_unknown_ones(calibration):
+    """yond's claims compare with networks whose gain x amplification covers the test's; the presets for low light do not."""
+    task = registry.get(UNKNOWN)
+    asked_for = [o.given["gain"] * o.given["amplification"] for o in (task.observe("test", i) for i in task.ids())]
+    card = cards.get("eld")
+    low, high = calibration.gains
+
+    def covered(preset: str) -> float:
+        values = {"least": 100.0, "most": 300.0, **card.preset(preset, UNKNOWN)}
+        return float(np.mean([low * values["least"] <= a * 1.02 and a <= high * values["most"] * 1.02 for a in asked_for]))
+
+    rivals = {c["right"] for c in cards.get("yond").claims if c["id"].startswith("over-other-camera")}
+    assert rivals == {"eld[wide]", "eld[gp-wide]"}
+    assert covered("wide") == covered("gp-wide") == 1 and covered("default") < 0.7
+    assert card.preset("wide", UNKNOWN)["dark"] == "none"
+
+
+def test_clipping_bounds_what_the_network_sees_and_says():
+    torch.manual_seed(0)
+    method = YOND(width=4, levels=2, clip=True).eval()
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, x, t):
+            seen.append(x)
+            return 3 * x - 1
+
+    method.network = Watched()  # type: ignore[assignment]
+    codes = keyed("clip").normal(0, 40, (4, 16, 16))
+    out = method.stabilised(codes, 200.0, 2.0, 3.0)
+    assert float(seen[0].min()) == 0 and float(seen[0].max()) <= 1
+    assert out.min() >= -1e-6 and out.max() <= 200 * (1 + 1e-6)
+    method.clip = False
+    method.stabilised(codes, 200.0, 2.0, 3.0)
+    assert float(seen[1].min()) < 0
+
+
+def test_the_window_is_where_blocks_are_looked_for():
+    _, _, request = asked(LOWLIGHT, 1)
+    wide, again, narrow = (GATBM3D(window=w).denoise(request) for w in (39, 39, 9))
+    assert torch.equal(wide, again) and not torch.equal(wide, narrow)
+
+
 def test_published_numbers_stand_in_for_frames():
     """The Sony's gain law meets the ends of its calibrated range (ISO 2000 to about 12800), and ELD trains with its laws."""
     card = components.get("raw-sensor-sid-sony")

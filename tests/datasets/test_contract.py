@@ -13,13 +13,14 @@ from scorebench.datasets import registry
 from scorebench.datasets.cache import versions
 
 EMBEDDED = (
-    "photos", "photos-grey", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages", "cubes", "eeg",
-    "c-alpha1", "c-alpha2", "c-alpha4",
+    "photos", "photos-grey", "photos-scenes", "photos-frames", "digits", "gmm2d", "gmm2d-uneven", "gauss-lin", "phantom", "shapes", "pages",
+    "cubes", "eeg", "c-alpha1", "c-alpha2", "c-alpha4",
 )  # fmt: skip
 FINGERPRINTS = {
     "photos": "b07feb06eb08e1764f831203737be8f1240797ca740b1b27a6ef23541302b4f7",
     "photos-grey": "3e16ef179f253a18ce0c9acbefa87b55a6225cfc27a7202e17a8a52081e85166",
-    "photos-frames": "128f78bc514549012d52b23b38792c391e574c9767b55cb0ecb834d24cb7562a",
+    "photos-scenes": "a02e64c0ea67b1bd784bac5b1d566a8f43850f39dd0f33a8c1f25eb4c587cb4c",
+    "photos-frames": "64496a75b8a69c1d647ff79b16b436a5696d1757024869618eb7b007af688602",
     "digits": "b53f5ad448530f8dccde96cafc32c461bbe72ad3778ed88e8a25d81b12276d3a",
     "gmm2d": "f4d57413dbd051fc794bb7d4f46933a49fa26f9e0759d133e18b9abbe80134a3",
     "gmm2d-uneven": "cc3e0513483ea128087b5736297f8ace1c4865d0088b6afa3f2d8c5774812898",

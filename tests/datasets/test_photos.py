@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from scorebench.datasets import photos, registry
+from scorebench.datasets import photos, photos_scenes, registry
+from scorebench.leaderboards.statistics import too_few
 
 
 def test_a_scene_is_on_one_side_only() -> None:
@@ -72,3 +74,36 @@ def test_a_damaged_file_is_named(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(photos, "_path", lambda p: None if p.name == "coffee" else real(p))
     sentence = photos.Photos().missing()
     assert sentence is not None and "pip install scikit-image" in sentence
+
+
+# ---------------------------------------------------------------------- six scenes for testing
+@pytest.mark.parametrize("name", ["photos-scenes", "photos-frames"])
+def test_the_scenes_tested_are_enough_to_decide_and_are_learned_from_nowhere(name):
+    dataset = registry.get(name)
+    scenes = {s: {dataset.sample(s, i).cluster for i in dataset.ids(s)} for s in dataset.splits}
+    assert len(scenes["test"]) == 6 and not too_few(6) and too_few(5)
+    assert len(scenes["train"]) == 4 and scenes["dev"] == {"retina"}
+    assert sum(map(len, scenes.values())) == len(set().union(*scenes.values())), "a scene is on one side only"
+    for other in ("photos", "photos-grey"):  # what was trained there may be asked here
+        there = registry.get(other)
+        assert not scenes["test"] & {there.sample("train", i).cluster for i in there.ids("train")}
+    first = [dataset.sample("test", i).cluster for i in dataset.ids("test")[:6]]
+    assert len(set(first)) == 6, "a shortened list covers all scenes"
+
+
+def test_scenes_are_the_photographs_of_photos_and_one_more():
+    assert {p.name for p in photos_scenes.SCENES} == {p.name for p in photos.PHOTOS if p.colour} | {"grace_hopper"}
+    ours, theirs = registry.get("photos-scenes"), registry.get("photos")
+    for split, sample_id in (("test", "coffee-r0c3"), ("dev", "retina-r1c0")):
+        assert np.array_equal(ours.sample(split, sample_id)["image"], theirs.sample(split, sample_id)["image"])
+
+
+def test_a_damaged_scene_is_named(monkeypatch, tmp_path):
+    real = photos._path
+    monkeypatch.setattr(photos_scenes, "_path", lambda p: None if p.name == "grace_hopper" else real(p))
+    sentence = photos_scenes.PhotosScenes().missing()
+    assert sentence is not None and "pip install matplotlib" in sentence
+    (tmp_path / "x").write_bytes(b"another picture")
+    monkeypatch.setattr(photos_scenes, "_path", lambda p: tmp_path / "x" if p.name == "coffee" else real(p))
+    sentence = photos_scenes.PhotosScenes().missing()
+    assert sentence is not None and "reinstall scikit-image" in sentence

@@ -12,6 +12,7 @@ from scipy import stats
 from scorebench.configs.errors import RequestError
 from scorebench.datasets import registry as datasets
 from scorebench.harness import poison
+from scorebench.leaderboards.statistics import too_few
 from scorebench.tasks import isp, noise_raw, registry
 from scorebench.tasks.randomness import keyed
 
@@ -172,8 +173,24 @@ def test_poison_reaches_no_noisy_item_and_no_calibration():
     assert not torch.equal(clean, task.training_set("clean", 0)[5]["target"])
 
 
-def test_frames_share_no_photograph_between_splits():
-    frames = datasets.get("photos-frames")
-    scenes = {s: {frames.sample(s, i).cluster for i in frames.ids(s)} for s in frames.splits}
-    assert not (scenes["train"] & scenes["test"] or scenes["train"] & scenes["dev"] or scenes["dev"] & scenes["test"])
-    assert scenes["test"] == {datasets.get("photos").sample("test", i).cluster for i in datasets.get("photos").ids("test")}
+TASKS = [f"denoising/raw-{n}" for n in ("lowlight-x100", "lowlight-x200", "lowlight-x300", "unknown")]
+TASKS += ["restoration/jdd-bayer", "restoration/rgb-to-raw", "restoration/rgb-to-raw-10"]
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_claims_on_these_tasks_can_be_decided_and_no_tested_scene_is_learned_from(task_id):
+    task = registry.get(task_id)
+    tested = {task.observe("test", i).cluster for i in task.ids()}
+    assert not too_few(len(tested))
+    learned = datasets.get(task.train["dataset"])
+    train = {learned.sample(task.train["split"], i).cluster for i in learned.ids(task.train["split"])}
+    dev = {task.observe("dev", i).cluster for i in task.ids("dev")}
+    assert len(train) >= 4 and not (tested & train or tested & dev or train & dev)
+
+
+def test_every_scene_of_the_unknown_cameras_is_seen_by_two():
+    task = registry.get("denoising/raw-unknown")
+    seen: dict[str, set[float]] = {}
+    for o in (task.observe("test", i) for i in task.ids()):
+        seen.setdefault(o.cluster, set()).add(round(o.given["gain"] / o.given["iso"], 7))
+    assert min(map(len, seen.values())) >= 2
