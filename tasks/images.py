@@ -117,16 +117,20 @@ class ImageTask(Task):
         raise RequestError(f"trains_on {trains_on!r} is not known; accepted: paired, noisy, noisy-pairs, clean, unpaired.")
 
     def _unpaired(self, patch: int, key: tuple[Any, ...], extras: Mapping[str, Any]) -> CropSet:
-        """Degraded crops of the even-numbered pictures beside clean crops of the odd ones, so that no clean view of an input exists."""
-        clean, bad = self.training_pictures(), self.degraded(0)
-        if len(clean) < 2:
-            raise RequestError(f"task {self.id} has one training picture; unpaired training needs at least two.")
-        targets = CropSet([(p,) for p in clean[1::2]], named("target"), patch=patch, key=(*key, "targets"))
+        """Clean crops of every other scene beside degraded crops of the rest, so that no clean view of what an input shows exists."""
+        dataset, split = datasets.get(self.train["dataset"]), self.train["split"]
+        scenes = [dataset.sample(split, i).cluster for i in dataset.ids(split)]
+        shown = set(list(dict.fromkeys(scenes))[::2])
+        clean = [p for p, scene in zip(self.training_pictures(), scenes, strict=True) if scene in shown]
+        bad = [p for p, scene in zip(self.degraded(0), scenes, strict=True) if scene not in shown]
+        if not bad:
+            raise RequestError(f"task {self.id} has one training scene; unpaired training needs at least two.")
+        targets = CropSet([(p,) for p in clean], named("target"), patch=patch, key=(*key, "targets"))
 
         def finish(planes: tuple[np.ndarray, ...], rng: np.random.Generator) -> Item:
             return {"input": tensor(planes[0]), **targets[int(rng.integers(len(targets)))], **extras}
 
-        return CropSet([(p,) for p in bad[::2]], finish, patch=patch, key=key)
+        return CropSet([(p,) for p in bad], finish, patch=patch, key=key)
 
     def training_key(self, trains_on: str) -> dict[str, Any]:
         """Return everything the training data depend on; equal for tasks on different test sets that train alike."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scorebench.baselines import card as cards
 from scorebench.baselines.denoising.mid import MID, MaskedDenoiser, UnpairedAWGN, describe
 from scorebench.baselines.method import DataSpec
 from scorebench.harness.cost import FlopCount
@@ -48,6 +49,23 @@ def test_rounds_share_the_steps_and_only_the_last_needs_no_residuals(total):
         learning = {n for k, _, n in places if k == j}
         assert inside == list(range(lengths[j])) and len(learning) == 1
         assert (learning.pop() == lengths[j]) is (j == 2)
+
+
+@pytest.mark.parametrize(("preset", "rounds"), [("one-round", 1), ("two-rounds", 2), ("round2", 3)])
+def test_trainings_of_fewer_rounds_use_the_whole_budget(preset, rounds):
+    hparams = cards.get("mid").preset(preset, TASK)
+    method = MID(GREY, **{**SMALL, **hparams})
+    method.total_steps = 100
+    places = [method.place(step) for step in range(100)]
+    assert {k for k, _, _ in places} == set(range(rounds)) and hparams["round"] == rounds - 1 == len(method.after) - 1
+    assert places[-1][2] - 1 == places[-1][1], "the last round learns to the last step"
+
+
+def test_claims_about_rounds_compare_equal_budgets():
+    """[round0] and [round1] are stops within a longer training; what a round is worth is read from trainings of equal length."""
+    sides = {c["id"]: (c.get("left"), c.get("right")) for c in cards.get("mid").claims}
+    assert sides["second-round-helps"] == ("mid[two-rounds]", "mid[one-round]")
+    assert sides["third-round-helps"] == ("mid[round2]", "mid[two-rounds]")
 
 
 def test_a_step_that_makes_residuals_costs_about_as_much_as_one_that_learns():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scorebench.configs.errors import RequestError
+from scorebench.datasets import registry as datasets
 from scorebench.datasets.base import Sample
 from scorebench.tasks import denoising, images, noise, registry
 from scorebench.tasks.randomness import Rng, keyed
@@ -153,6 +154,21 @@ def test_items_hold_exactly_what_the_kind_names(kind):
     assert set(item) == KINDS[kind]
     for name in KINDS[kind] - {"noise_level"}:
         assert item[name].shape == (1, 32, 32) and item[name].dtype == torch.float32
+
+
+@pytest.mark.parametrize("task_id", ["denoising/photos-correlated", "denoising/cbsd68-gaussian25", GAUSSIAN])
+def test_unpaired_items_show_no_scene_both_clean_and_noisy(task_id, monkeypatch):
+    """Each training picture is replaced by one flat value of its own, so that an item tells which pictures it was cut from."""
+    task = registry.get(task_id)
+    dataset = datasets.get(task.train["dataset"])
+    scenes = [dataset.sample("train", i).cluster for i in dataset.ids("train")]
+    assert len(set(scenes)) < len(scenes), "two pictures of one scene, or nothing is tested"
+    flat = [np.full((1, 64, 64), n, dtype=np.float32) for n in range(len(scenes))]
+    monkeypatch.setattr(task, "training_pictures", lambda: flat)
+    monkeypatch.setattr(task, "degraded", lambda copy: flat)
+    data = task.training_set("unpaired", 0)
+    inputs, targets = ({scenes[int(data[i][name].mean())] for i in range(80)} for name in ("input", "target"))
+    assert inputs and targets and not inputs & targets and inputs | targets == set(scenes)
 
 
 def test_paired_items_have_fresh_noise_of_the_right_size():
