@@ -33,7 +33,7 @@ class DeepImagePrior(SingleImage):
         y = request.noisy
         shape = (self.inputs, *y.shape[-2:])
         z, jitter = request.rng.at("z").uniform(shape, 0, 0.1), request.rng.at("jitter")
-        optimiser = torch.optim.Adam(renew(self.network), lr=self.lr)
+        optimiser = torch.optim.Adam(renew(request.rng, self.network), lr=self.lr)
         mean: torch.Tensor | None = None
         out = y
         for step in range(self.steps):

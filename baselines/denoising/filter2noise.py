@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...tasks.randomness import Rng
 from ...tasks.requests import Request
 from ..method import DataSpec
 from ..nets.padding import pad_to_multiple
@@ -103,12 +104,12 @@ class Filter2Noise(SingleImage):
         self.register_buffer("kernel", difference_of_gaussians().expand(data.channels, 1, 7, 7).clone())
 
     def denoise(self, request: Request) -> torch.Tensor:
-        return torch.cat([self._one(y[None]) for y in request.noisy])
+        return torch.cat([self._one(y[None], request.rng[k]) for k, y in enumerate(request.noisy)])
 
-    def _one(self, y: torch.Tensor) -> torch.Tensor:
+    def _one(self, y: torch.Tensor, rng: Rng) -> torch.Tensor:
         height, width = y.shape[-2:]
         y = pad_to_multiple(y, 2 * SIDE)  # patches at full and at half size
-        optimiser = torch.optim.AdamW(renew(self.network), lr=self.lr, weight_decay=0.01)
+        optimiser = torch.optim.AdamW(renew(rng, self.network), lr=self.lr, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=max(2, self.steps))
         for _ in range(self.steps):
             adam_step(optimiser, self.loss(y), [schedule])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...tasks.randomness import Rng
 from ...tasks.requests import Request
 from ..method import DataSpec
 from ..nets.blindspot import apart, whole
@@ -86,15 +87,15 @@ class ScoreDVI(SingleImage):
         self.a0, self.b0, self.retry = a0, b0, retry
 
     def denoise(self, request: Request) -> Tensor:
-        return torch.cat([self._one(y[None], request) for y in request.noisy])
+        return torch.cat([self._one(y[None], request.rng[k]) for k, y in enumerate(request.noisy)])
 
-    def _one(self, y: Tensor, request: Request) -> Tensor:
+    def _one(self, y: Tensor, rng: Rng) -> Tensor:
         lam = self.prior_weight(y)
         for attempt in range(2):
-            optimiser = torch.optim.Adam(renew(self.x_net, self.phi_net, self.z_net, self.omega_net), lr=self.lr)
+            optimiser = torch.optim.Adam(renew(rng, self.x_net, self.phi_net, self.z_net, self.omega_net), lr=self.lr)
             answer = y
             for step in range(self.steps):
-                loss, mean, spread = self.loss(y, lam, lambda shape: request.rng.at("posterior").normal(shape)[0])
+                loss, mean, spread = self.loss(y, lam, lambda shape: rng.at("posterior").normal(shape)[0])
                 adam_step(optimiser, loss)
                 answer = self.average * answer + (1 - self.average) * mean
                 if attempt == 0 and (step + 1) % 10 == 0:
@@ -106,9 +107,12 @@ class ScoreDVI(SingleImage):
         return answer
 
     def prior_weight(self, y: Tensor) -> float:
-        """Return lambda from the noise level of the 16 sub-pictures of every fourth pixel, in which correlated noise is nearly white."""
+        """Return lambda from the noise level of the 16 sub-pictures of every fourth pixel, in which correlated noise is nearly white.
+
+        The level is cut to a whole number before it is compared, as in the official code: 10.9 counts as 10.
+        """
         parts = apart(whole(y, 4), 4).double().cpu().numpy()
-        level = 255 * math.sqrt(float(np.mean([estimate_sigma(p) ** 2 for p in parts])))
+        level = int(255 * math.sqrt(float(np.mean([estimate_sigma(p) ** 2 for p in parts]))))
         return self.weight if level <= 10 else 1.0 if level <= 25 else 1 / self.weight
 
     def loss(self, y: Tensor, lam: float, normal: Any) -> tuple[Tensor, Tensor, float]:

@@ -9,21 +9,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...tasks.randomness import Rng
 from ..method import Method
 
 
 class SingleImage(Method):
-    """Optimises `networks` on each picture of a request by itself; weights start anew every time, from generators seeded by the sample."""
+    """Optimises `networks` on each picture of a request by itself; weights start anew every time, from the request's streams."""
 
     needs_grad: ClassVar[bool] = True
     one_at_a_time: ClassVar[bool] = True
 
 
-def renew(*networks: nn.Module) -> list[nn.Parameter]:
-    """Give every layer its initial weights again, drawn from the global generator (seeded per sample); return what is to be optimised.
+def renew(rng: Rng, *networks: nn.Module) -> list[nn.Parameter]:
+    """Give every layer new initial weights, from the stream ``weights`` of one sample's ``rng``; return what is to be optimised.
 
-    The networks are set to training mode: batch statistics are those of the one picture.
+    Layers draw from the global generator, which the harness seeds by sample and seed alone, so it is set from the stream first: another draw
+    of the observations starts from other weights, and what was drawn before does not matter. The networks are set to training mode: batch
+    statistics are those of the one picture.
     """
+    torch.manual_seed(rng.at("weights").generators()[0].initial_seed())
     for network in networks:
         network.train().requires_grad_(True)
         for m in network.modules():

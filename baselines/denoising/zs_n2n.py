@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...tasks.randomness import Rng
 from ...tasks.requests import Request
 from ..method import DataSpec
 from .single_image import SingleImage, adam_step, diagonal_pair, renew
@@ -31,10 +32,10 @@ class ZSN2N(SingleImage):
         self.steps, self.lr = steps, lr
 
     def denoise(self, request: Request) -> torch.Tensor:
-        return torch.cat([self._one(y[None]) for y in request.noisy])
+        return torch.cat([self._one(y[None], request.rng[k]) for k, y in enumerate(request.noisy)])
 
-    def _one(self, y: torch.Tensor) -> torch.Tensor:
-        optimiser = torch.optim.Adam(renew(self.network), lr=self.lr)
+    def _one(self, y: torch.Tensor, rng: Rng) -> torch.Tensor:
+        optimiser = torch.optim.Adam(renew(rng, self.network), lr=self.lr)
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, self.steps // 2), 0.5)
         for _ in range(self.steps):
             adam_step(optimiser, self.loss(y), [schedule])
