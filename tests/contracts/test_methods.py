@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scorebench.baselines import components
 from scorebench.baselines.method import Method
 from scorebench.baselines.registry import hyper_parameters, method_class
 from scorebench.configs.loader import load_object
+from scorebench.datasets import registry as datasets
 from scorebench.harness.build import construct, data_spec
 from scorebench.harness.evaluator import evaluate
 from scorebench.tasks import registry
@@ -29,13 +31,20 @@ def answerable(method_id: str) -> list[str]:
     return [t for t, s in registry.specs().items() if card.answers(t, s.ability)]
 
 
+@cache
+def embedded(dataset_id: str) -> bool:
+    """Whether a dataset works here with no download; asked without building tasks, whose classes import libraries of their own."""
+    dataset = datasets.get(dataset_id)
+    return dataset.embedded and dataset.missing() is None
+
+
 def smallest(method_id: str) -> list[str]:
     """Return one embedded task per ability of the method: what the quick contract test asks."""
     out: dict[str, str] = {}
     for task_id in answerable(method_id):
-        task = registry.get(task_id)
-        if task.dataset.missing() is None and task.dataset.embedded:
-            out.setdefault(task.spec.ability, task_id)
+        spec = registry.get_spec(task_id)
+        if spec.ability not in out and embedded(spec.dataset):
+            out[spec.ability] = task_id
     return list(out.values())
 
 
