@@ -25,7 +25,7 @@ class ELD(CalibratedDenoiser):
     """
 
     def __init__(
-        self, calibration: SensorCalibration, model: str = "full", width: int = 16, levels: int = 4, lr: float = 4e-3, batch_size: int = 4,
+        self, calibration: SensorCalibration, model: str = "full", width: int = 16, levels: int = 4, lr: float = 2e-3, batch_size: int = 4,
         dark: str = "map", least: float = 100.0, most: float = 300.0,
     ) -> None:  # fmt: skip
         super().__init__(calibration, width, levels, lr, batch_size, dark, least, most)

@@ -76,7 +76,7 @@ class PNNP(CalibratedDenoiser):
     started: Tensor
 
     def __init__(
-        self, calibration: SensorCalibration, width: int = 16, levels: int = 4, lr: float = 4e-3, batch_size: int = 4, dark: str = "map",
+        self, calibration: SensorCalibration, width: int = 16, levels: int = 4, lr: float = 2e-3, batch_size: int = 4, dark: str = "map",
         least: float = 100.0, most: float = 300.0, proxy_width: int = 16, proxy_lr: float = 5e-3, samples: int = 4096, held_out: int = 10,
     ) -> None:  # fmt: skip
         super().__init__(calibration, width, levels, lr, batch_size, dark, least, most)

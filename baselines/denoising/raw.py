@@ -26,7 +26,7 @@ class RawDenoiser(Method):
     total_steps: int
     """Set by the harness before training."""
 
-    def __init__(self, width: int = 16, levels: int = 4, lr: float = 4e-3, batch_size: int = 4) -> None:
+    def __init__(self, width: int = 16, levels: int = 4, lr: float = 2e-3, batch_size: int = 4) -> None:
         super().__init__()
         self.network = RawUNet(4, width, levels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr, self.train_batch_size = lr, batch_size
@@ -56,7 +56,7 @@ class CalibratedDenoiser(RawDenoiser):
     """
 
     def __init__(
-        self, calibration: SensorCalibration, width: int = 16, levels: int = 4, lr: float = 4e-3, batch_size: int = 4, dark: str = "map",
+        self, calibration: SensorCalibration, width: int = 16, levels: int = 4, lr: float = 2e-3, batch_size: int = 4, dark: str = "map",
         least: float = 100.0, most: float = 300.0,
     ) -> None:  # fmt: skip
         super().__init__(width, levels, lr, batch_size)

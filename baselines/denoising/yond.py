@@ -38,7 +38,7 @@ class YOND(Method):
 
     def __init__(
         self, level: str = "estimated", refine: int = 1, matched: bool = True, box: int = 15, width: int = 16, levels: int = 4,
-        low: float = 5.0, high: float = 50.0, lr: float = 4e-3, batch_size: int = 4, clip: bool = False,
+        low: float = 5.0, high: float = 50.0, lr: float = 2e-3, batch_size: int = 4, clip: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if level not in ("estimated", "given"):
