@@ -27,8 +27,8 @@ def risk(
 class Sure(SelfSupervised):
     """Minimises the risk estimated by `risk`: two evaluations of the network a step. The noise and its level must be known.
 
-    ``step`` is e over the standard deviation of the noise (root mean square over the picture). It cannot be tiny: the derivative of a network of
-    ReLUs is constant between kinks, so the gradient of an infinitesimal difference does not see that weights move the kinks, and it cannot
+    ``step`` is e over the standard deviation of the noise (root mean square over the picture). It cannot be tiny: the derivative of a network
+    of ReLUs is constant between kinks, so the gradient of an infinitesimal difference does not see that weights move the kinks; and it cannot
     be large, since the bias of the difference then rewards the identity (both seen on the dev split, see the card).
     """
 

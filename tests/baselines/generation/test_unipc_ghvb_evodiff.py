@@ -18,6 +18,7 @@ from scorebench.baselines.diffusion.prior import Guided
 from scorebench.baselines.generation.ddim import DDIM
 from scorebench.baselines.generation.evodiff import EVODiff, projected
 from scorebench.baselines.generation.ghvb import GHVB, mixture
+from scorebench.baselines.generation.optimised_steps import OptimisedSteps
 from scorebench.baselines.generation.unipc import UniPC, moments, weights
 from scorebench.configs.errors import RequestError
 
@@ -70,6 +71,16 @@ def test_unipc_agrees_with_diffusers() -> None:
         theirs = scheduler.step(eps[:, :, None, None], step, theirs).prev_sample
     ours = UniPC(prior, order=3, grid="uniform-t").sample(request(16, 10, rng=Given(z)))
     assert (ours - theirs[:, :, 0, 0]).abs().max() / theirs.abs().max() < 1e-4
+
+
+def test_optimised_steps_are_unipc_on_other_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = ring()
+    plain = UniPC(prior).sample(request(8, 8))
+    assert not torch.equal(OptimisedSteps(prior).sample(request(8, 8)), plain)
+    monkeypatch.setattr("scorebench.baselines.generation.optimised_steps.optimised_grid", lambda schedule, times, order, power: times)
+    assert torch.equal(OptimisedSteps(prior).sample(request(8, 8)), plain)
+    with pytest.raises(ValueError, match="power"):
+        OptimisedSteps(prior, power=-1.0)
 
 
 def test_bad_orders_are_refused() -> None:
@@ -158,13 +169,13 @@ def test_evodiff_says_what_it_needs() -> None:
 # ------------------------------------------------------------------ all three
 @pytest.mark.parametrize("nfe", [5, 10, 20, 50])
 def test_evaluations_are_as_planned(nfe: int) -> None:
-    for make in (UniPC, GHVB, EVODiff):
+    for make in (UniPC, GHVB, EVODiff, OptimisedSteps):
         assert counted(make(ring()), nfe) == nfe  # type: ignore[abstract, arg-type]
     label = torch.tensor([0, 3, 5])
     assert counted(UniPC(ring(), guidance=3.0), nfe, label=label) == nfe // 2 * 2
 
 
-@pytest.mark.parametrize("make", [UniPC, GHVB, EVODiff])
+@pytest.mark.parametrize("make", [UniPC, GHVB, EVODiff, OptimisedSteps])
 def test_samples_do_not_depend_on_the_batch_or_the_view(make: type) -> None:
     from scorebench.tasks.randomness import Rng
 
