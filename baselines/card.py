@@ -45,7 +45,7 @@ FIELDS: dict[str, Field] = {
     "abilities": Field(
         (list,), required=True, check=lambda v: _known(v, (*ABILITY_FAMILIES, *OTHER_ABILITIES)) if v else "must name at least one"
     ),
-    "tasks": Field((list,), default=["*"], meaning="glob patterns of the task ids it can answer"),
+    "tasks": Field((list,), default=["*"], meaning="glob patterns of the task ids it can answer; !pattern takes some out"),
     "paper": Field((dict,), default={}, meaning="title, authors, year, arxiv, doi, venue, code, bibtex"),
     "uses": Field((dict,), default={}, check=lambda v: _known(v, tuple(USES))),
     "trains_on": Field((str,), default="none", choices=TRAINS_ON),
@@ -87,14 +87,19 @@ class Card:
     @property
     def families(self) -> list[str]:
         """The families of its tasks, where all patterns name one (an ability may serve several); else those its abilities usually answer."""
-        named = list(dict.fromkeys(pattern.split("/")[0] for pattern in self.tasks))
-        if self.tasks and not any(set("*?[") & set(name) for name in named):
+        named = list(dict.fromkeys(pattern.split("/")[0] for pattern in self.tasks if not pattern.startswith("!")))
+        if named and not any(set("*?[") & set(name) for name in named):
             return named
         return [ABILITY_FAMILIES[a] for a in self.abilities if a in ABILITY_FAMILIES]
 
     def answers(self, task_id: str, ability: str) -> bool:
-        """Whether the method can enter the task."""
-        return ability in self.abilities and any(fnmatchcase(task_id, p) for p in self.tasks)
+        """Whether the method can enter the task: a pattern names it (exclusions alone name all others) and no ``!pattern`` does."""
+        wanted = [p for p in self.tasks if not p.startswith("!")] or ["*"]
+        return ability in self.abilities and not self.excludes(task_id) and any(fnmatchcase(task_id, p) for p in wanted)
+
+    def excludes(self, task_id: str) -> list[str]:
+        """Return the patterns, without their ``!``, by which the card leaves the task out."""
+        return [p[1:] for p in self.tasks if p.startswith("!") and fnmatchcase(task_id, p[1:])]
 
     def preset(self, name: str, task_id: str) -> dict[str, Any]:
         """Return the hyper-parameters of preset ``name`` on a task: the default preset's, then the preset's own, task patterns last."""

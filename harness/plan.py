@@ -168,6 +168,8 @@ class Planner:
             why = (
                 f"the task asks for '{task.spec.ability}' and the method offers {', '.join(card.abilities)}"
                 if task.spec.ability not in card.abilities
+                else f"its card leaves out {', '.join(out)}"
+                if (out := card.excludes(task_id))
                 else f"its card is for {', '.join(card.tasks)}"
             )
             raise CannotAnswer(f"Method {card.id!r} cannot answer task {task_id}: {why}.")

@@ -57,6 +57,8 @@ class ProbeMIoU(Metric):
         return torch.cat([answer, label[:, None]], 1).flatten(1)
 
     def value(self, features: np.ndarray, reference: Any = None) -> float:
+        if len(features) < 2:
+            raise RunError(f"{self.name} fits its probe to some scenes and reads it on others: it needs at least 2, there is {len(features)}.")
         table = features.astype(np.float64).reshape(len(features), -1, self.tokens).transpose(0, 2, 1)
         x, y = table[..., :-1], np.rint(table[..., -1]).astype(int)
         told = np.empty_like(y)

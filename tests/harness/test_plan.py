@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import execution
 from execution import TASK, context
 
+from scorebench.baselines import card as cards
 from scorebench.baselines.card import Variant
 from scorebench.configs.errors import RequestError
 from scorebench.harness import artifacts
@@ -156,6 +157,7 @@ def test_budgets() -> None:
         ((TASK, "troubel"), {}, "did you mean trouble"),
         ((TASK, "trouble[fast]"), {}, "has no preset 'fast'"),
         ((TASK, "ddim"), {}, "cannot answer task classification/digits: the task asks for 'logits'"),
+        (("denoising/raw-unknown", "nlm"), {}, "its card leaves out denoising/raw-*"),
         ((TASK, "trouble"), {"overrides": {"dose": 1}}, "no hyper-parameter 'dose'"),
         ((TASK, "trouble"), {"split": "train"}, "no split 'train'; accepted: test, dev"),
         ((TASK, "trouble"), {"seeds": [-1]}, "seed -1"),
@@ -171,6 +173,17 @@ def test_wrong_requests_are_one_sentence(words: tuple[str, str], options: dict[s
     assert says in str(e.value) and "\n" not in str(e.value)
     with pytest.raises(RequestError, match="No method was named"):
         plan([TASK], [])
+
+
+def test_patterns_of_a_card_may_take_tasks_out() -> None:
+    def answers(*tasks: str) -> list[bool]:
+        card = replace(cards.get("nlm"), tasks=tasks)
+        return [card.answers(t, "denoise") for t in ("denoising/photos-gaussian25", "denoising/raw-unknown", "other/x")]
+
+    assert answers("denoising/*") == [True, True, False]
+    assert answers("denoising/*", "!denoising/raw-*") == [True, False, False]
+    assert answers("!denoising/raw-*") == [True, False, True], "exclusions alone: all others"
+    assert replace(cards.get("nlm"), tasks=("!denoising/raw-*",)).families == ["denoising"]
 
 
 def test_cells_that_cannot_be_run_are_listed_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
