@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -21,6 +21,8 @@ from .arrays import BAD_ARCHIVE, pack, unpack
 from .record import Record
 from .sources import HERE, Gathered, Source, Table, plain, stack
 
+Samples = Mapping[str, np.ndarray]
+"""Arrays of one record by name: ids, clusters, metric values."""
 _DROPPED = {"pid", "started", "finished", "host", "user", "command", "working_directory_git"}
 """Provenance that says something about a person's machine and nothing about the numbers."""
 
@@ -88,10 +90,10 @@ class ReferenceSource(Source):
         return self._archives[name], (entry["group"], entry["row"])
 
 
-def accept(gathered: Gathered, records: Sequence[Record], out: Path = HERE) -> dict[str, int]:
+def accept(samples: Callable[[Record], Samples], records: Sequence[Record], out: Path = HERE) -> dict[str, int]:
     """Write ``records`` (ok, whole, not chosen on test data) as the accepted ones of their families; return how many per family.
 
-    A family's files are replaced as a whole; other families stay. RequestError names the first record that cannot be accepted.
+    ``samples`` gives the arrays of a record. A family's files are replaced as a whole; other families stay. RequestError names the first record that cannot be accepted.
     """
     families: dict[str, list[Record]] = {}
     for r in records:
@@ -102,7 +104,7 @@ def accept(gathered: Gathered, records: Sequence[Record], out: Path = HERE) -> d
         families.setdefault(r["task"].split("/")[0], []).append(r)
     for family, members in families.items():
         order = sorted(members, key=lambda r: (r["task"], r["budget"], r["variant"], r["seed"], r["draw"], r["unit_id"]))
-        arrays, places = _collect(gathered, order)
+        arrays, places = _collect(samples, order)
         content = pack(arrays)
         digest = hashlib.sha256(content).hexdigest()
         lines = []
@@ -123,7 +125,7 @@ def _impersonal(line: str) -> str:
     return line
 
 
-def _collect(gathered: Gathered, records: Sequence[Record]) -> tuple[dict[str, np.ndarray], list[tuple[int, int]]]:
+def _collect(samples: Callable[[Record], Samples], records: Sequence[Record]) -> tuple[dict[str, np.ndarray], list[tuple[int, int]]]:
     """Return matrices (records, samples) per task, group of equal sample ids and metric, and each record's (group, row)."""
     groups: dict[tuple[str, bytes], int] = {}
     columns: dict[str, list[tuple[int, np.ndarray]]] = {}
@@ -131,7 +133,7 @@ def _collect(gathered: Gathered, records: Sequence[Record]) -> tuple[dict[str, n
     out: dict[str, np.ndarray] = {}
     places = []
     for r in records:
-        part: Mapping[str, np.ndarray] = gathered.samples(r)
+        part = samples(r)
         key = (r["task"], part["ids"].tobytes())
         group = groups.setdefault(key, sum(1 for t, _ in groups if t == r["task"]))
         name = f"{r['task']}|{group}"
@@ -164,7 +166,7 @@ def release(tasks: Sequence[str], folder: Path = HERE) -> dict[str, int]:
     both.records()
     records = [r for r in ReferenceSource(folder).records() if r["task"] in tasks]
     records += [r for r in ReferenceSource(out).records() if r["task"] not in tasks and r["task"].split("/")[0] in families]
-    return accept(both, records, out)
+    return accept(both.samples, records, out)
 
 
 def load_reference(folder: Path = HERE) -> Gathered:

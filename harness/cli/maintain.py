@@ -118,9 +118,10 @@ def accept(tasks: tuple[str, ...], reason: str, release: bool, store: Path | Non
     if not Store(path).tasks() and not release:
         raise RequestError(f"{path} holds no records; run something first, or name another with --store DIR.")
     sources = gathered(path)
-    records = to_accept(chosen, sources, reason.strip())
+    kept = reference.load_reference(reference.HERE)
+    records = to_accept(chosen, sources, kept, reason.strip())
     try:
-        counts = reference.accept(sources, records, reference.HERE)
+        counts = reference.accept(lambda r: (sources if r["task"] in chosen else kept).samples(r), records, reference.HERE)
         released = reference.release(chosen, reference.HERE) if release else {}
     except OSError as e:
         raise RequestError(f"The reference cannot be written ({e.strerror}); run this in a writable checkout.") from None
@@ -130,10 +131,10 @@ def accept(tasks: tuple[str, ...], reason: str, release: bool, store: Path | Non
         click.echo(f"Now in the release's reference: {', '.join(f'{n} {f}' for f, n in released.items())}.")
 
 
-def to_accept(tasks: Sequence[str], sources: Gathered, reason: str) -> list[dict[str, Any]]:
+def to_accept(tasks: Sequence[str], sources: Gathered, kept: Gathered, reason: str) -> list[dict[str, Any]]:
     """Return what the reference of the tasks' families will hold: the rows of their boards, and the accepted records of their other tasks.
 
-    Rows are taken as boards show them (the newest code, whole runs, nothing chosen on test data, nothing submitted).
+    The latter come from ``kept``, the reference alone: in ``sources`` a store that still has them stands before it. Rows are taken as boards show them (the newest code, whole runs, nothing chosen on test data, nothing submitted).
     """
     from ...tasks import registry
     from .. import environment
@@ -149,7 +150,7 @@ def to_accept(tasks: Sequence[str], sources: Gathered, reason: str) -> list[dict
                         continue
                     fresh = {"accepted": {"reason": reason, "at": environment.now()}} if r["source"] == "run" else {}
                     out[r["unit_id"], r["environment_key"]] = {**r, "provenance": {**r["provenance"], **fresh}}
-    for r in sources.records():
-        if r["source"] == "reference" and r["task"] not in tasks and r["task"].split("/")[0] in families:
+    for r in kept.records():
+        if r["task"] not in tasks and r["task"].split("/")[0] in families:
             out[r["unit_id"], r["environment_key"]] = r
     return list(out.values())

@@ -86,6 +86,17 @@ def test_accepted_records_make_a_board_without_a_store(package: Path, tmp_path: 
     assert "logistic-regression: accuracy" in text and "accepted, difference +0.0000" in text
 
 
+def test_accepting_one_task_keeps_the_accepted_records_of_others_that_the_store_still_has(package: Path, tmp_path: Path) -> None:
+    store, other = tmp_path / "runs", "classification/digits-noisy-labels40"
+    run(store, "majority-class")
+    good("run", "-t", other, "-m", "majority-class", "--store", str(store), "--executor", "inline")
+    assert "now in the reference: 1 classification" in good("accept", TASK, "--reason", "first", "--store", str(store))
+    assert "now in the reference: 2 classification" in good("accept", other, "--reason", "second", "--store", str(store))
+    lines = [json.loads(line) for line in (package / "reference" / "classification.jsonl").read_text().splitlines()]
+    assert {r["task"]: r["provenance"]["accepted"]["reason"] for r in lines} == {TASK: "first", other: "second"}
+    assert data("board", TASK, "--accepted")["rows"][0]["source"] == "reference"
+
+
 def test_accept_refuses(package: Path, tmp_path: Path) -> None:
     assert "holds no records" in wrong("accept", TASK, "--reason", "x", "--store", str(tmp_path / "empty"))
     assert "--reason is empty" in wrong("accept", TASK, "--reason", " ", "--store", str(tmp_path / "empty"))
