@@ -93,7 +93,8 @@ class ReferenceSource(Source):
 def accept(samples: Callable[[Record], Samples], records: Sequence[Record], out: Path = HERE) -> dict[str, int]:
     """Write ``records`` (ok, whole, not chosen on test data) as the accepted ones of their families; return how many per family.
 
-    ``samples`` gives the arrays of a record. A family's files are replaced as a whole; other families stay. RequestError names the first record that cannot be accepted.
+    ``samples`` gives the arrays of a record. A family's files are replaced as a whole; other families stay. RequestError names the first
+    record that cannot be accepted.
     """
     families: dict[str, list[Record]] = {}
     for r in records:

@@ -134,7 +134,8 @@ def accept(tasks: tuple[str, ...], reason: str, release: bool, store: Path | Non
 def to_accept(tasks: Sequence[str], sources: Gathered, kept: Gathered, reason: str) -> list[dict[str, Any]]:
     """Return what the reference of the tasks' families will hold: the rows of their boards, and the accepted records of their other tasks.
 
-    The latter come from ``kept``, the reference alone: in ``sources`` a store that still has them stands before it. Rows are taken as boards show them (the newest code, whole runs, nothing chosen on test data, nothing submitted).
+    The latter come from ``kept``, the reference alone: in ``sources`` a store that still has them stands before it. Rows are taken as boards
+    show them (the newest code, whole runs, nothing chosen on test data, nothing submitted).
     """
     from ...tasks import registry
     from .. import environment
