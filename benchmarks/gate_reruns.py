@@ -77,7 +77,7 @@ def main() -> None:
     print(f"against the shipped reference: {shipped.headline()} {shipped.counts()}", file=sys.stderr)
     gathered = Gathered([StoreSource(first)])
     folder.mkdir(parents=True, exist_ok=True)
-    reference.accept(gathered, gathered.records(), folder)
+    reference.accept(gathered.samples, gathered.records(), folder)
     rows = []
     for k in range(o.runs):
         condition = CONDITIONS[k % len(CONDITIONS)]
