@@ -158,9 +158,9 @@ def test_restricting_names_keeps_the_reference(store, make):
 def test_accepted_records_give_the_same_board_and_a_newcomer_adds_a_row(tmp_path, store, make):
     gathered = gather([store], reference=False)
     folder = tmp_path / "reference"
-    assert accept(gathered, gathered.records(), folder) == {"denoising": 18}
+    assert accept(gathered.samples, gathered.records(), folder) == {"denoising": 18}
     first = {f.name: f.read_bytes() for f in folder.iterdir()}
-    accept(gathered, gathered.records(), folder)
+    accept(gathered.samples, gathered.records(), folder)
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == first  # the same records give the same bytes
     a, b = render_json.board_data(board_of(store, make)), render_json.board_data(build(make.META, load_reference(folder)))
     for x, y in zip(a["rows"], b["rows"], strict=True):
@@ -183,7 +183,7 @@ def test_accepted_records_say_nothing_about_the_machine(tmp_path, make, monkeypa
     facts = {"host": "my-laptop", "command": "scorebench run --store /secret", "cpu": "a processor", "scorebench": "0.1.0"}
     store.append(*make.unit("nlm", metrics={"lpips": R.unavailable("no weights", remedy)}, provenance=facts))
     gathered = gather([store], reference=False)
-    accept(gathered, gathered.records(), tmp_path / "reference")
+    accept(gathered.samples, gathered.records(), tmp_path / "reference")
     line = (tmp_path / "reference" / "denoising.jsonl").read_text()
     assert "$SCOREBENCH_HOME/weights" in line and "a processor" in line
     assert not re.search("my-laptop|secret|" + re.escape(str(tmp_path)), line)
@@ -192,7 +192,7 @@ def test_accepted_records_say_nothing_about_the_machine(tmp_path, make, monkeypa
 def test_what_cannot_be_accepted_and_damaged_archives(tmp_path, store, make):
     gathered = gather([store], reference=False)
     folder = tmp_path / "reference"
-    accept(gathered, gathered.records(), folder)
+    accept(gathered.samples, gathered.records(), folder)
     (folder / "denoising.npz").write_bytes(b"damaged")
     reference = load_reference(folder)
     board = build(make.META, reference)
@@ -205,7 +205,7 @@ def test_what_cannot_be_accepted_and_damaged_archives(tmp_path, store, make):
     store.append(*make.unit("part", partial=True))
     gathered = gather([store], reference=False)
     with pytest.raises(RequestError, match="partial"):
-        accept(gathered, gathered.records(), folder)
+        accept(gathered.samples, gathered.records(), folder)
 
 
 # ---------------------------------------------------------------------- compare
@@ -329,7 +329,7 @@ def test_of_equal_units_the_users_own_is_shown_with_its_pictures(tmp_path, store
     from scorebench.leaderboards.gallery import gallery
 
     gathered = gather([store], reference=False)
-    accept(gathered, gathered.records(), tmp_path / "reference")
+    accept(gathered.samples, gathered.records(), tmp_path / "reference")
     mine = Store(tmp_path / "mine")
     for variant, level in (("dncnn", 29.2), ("noisy-input", 20.2)):
         mine.append(*make.unit(variant, 0, 0, level, stochastic="fit" if variant == "dncnn" else "none", suffix="-mine"))
