@@ -41,12 +41,13 @@ class GAHBDenoiser(Method):
         images: int = 0,
         sigma_max: float = 1.0,
         draw_steps: int = 400,
-        lr: float = 3e-3,
+        norm: bool = False,
+        lr: float = 1e-3,
         batch_size: int = 4,
     ) -> None:
         super().__init__()
-        self.network = BiasFreeUNet(data.channels, width, levels)
-        self.second = BiasFreeUNet(data.channels, width, levels) if images else None
+        self.network = BiasFreeUNet(data.channels, width, levels, norm)
+        self.second = BiasFreeUNet(data.channels, width, levels, norm) if images else None
         shape = data.shape or (data.channels, 32, 32)
         self.register_buffer("learned", torch.zeros((images, *shape), dtype=torch.float16))
         self.draw_steps = draw_steps

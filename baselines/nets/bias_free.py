@@ -27,11 +27,15 @@ class ScaleNorm(nn.Module):
         return x * (self.gain / deviation)
 
 
-def block(inside: int, out: int, first: bool = False, last: int = 0) -> nn.Sequential:
-    """Return two 3 x 3 convolutions with ReLU, normed but for the network's first; with ``last`` the second gives ``last`` channels, plain."""
+def block(inside: int, out: int, norm: bool, first: bool = False, last: int = 0) -> nn.Sequential:
+    """Return two 3 x 3 convolutions with ReLU; with ``norm`` they are normed, but for the network's first.
+
+    With ``last`` the second gives ``last`` channels, plain.
+    """
     conv = lambda i, o: nn.Conv2d(i, o, 3, padding=1, bias=False)  # noqa: E731
-    head: list[nn.Module] = [conv(inside, out), *([] if first else [ScaleNorm(out)]), nn.ReLU()]
-    return nn.Sequential(*head, *([conv(out, last)] if last else [conv(out, out), ScaleNorm(out), nn.ReLU()]))
+    scale = lambda: [ScaleNorm(out)] if norm else []  # noqa: E731
+    head: list[nn.Module] = [conv(inside, out), *([] if first else scale()), nn.ReLU()]
+    return nn.Sequential(*head, *([conv(out, last)] if last else [conv(out, out), *scale(), nn.ReLU()]))
 
 
 class BiasFreeUNet(nn.Module):
@@ -39,20 +43,22 @@ class BiasFreeUNet(nn.Module):
     concatenation.
 
     ``width`` channels at full resolution, twice as many at each of ``levels`` coarser ones. In eval mode net(a x) = a net(x) for a >= 0.
+    ``norm``: the published network's scaling by running deviations. Its batches have 512 pictures; with a few, whose noise levels differ, the
+    deviations in training are not those of answers.
     """
 
-    def __init__(self, channels: int, width: int = 24, levels: int = 2) -> None:
+    def __init__(self, channels: int, width: int = 24, levels: int = 2, norm: bool = False) -> None:
         super().__init__()
         self.down, self.raise_, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         inside = channels
         for level in range(levels):
-            self.down.append(block(inside, width * 2**level, first=level == 0))
+            self.down.append(block(inside, width * 2**level, norm, first=level == 0))
             inside = width * 2**level
-        self.middle = block(inside, 2 * inside)
+        self.middle = block(inside, 2 * inside, norm)
         for level in reversed(range(levels)):
             w = width * 2**level
             self.raise_.append(nn.ConvTranspose2d(2 * w, w, 2, 2, bias=False))
-            self.up.append(block(2 * w, w, last=channels if level == 0 else 0))
+            self.up.append(block(2 * w, w, norm, last=channels if level == 0 else 0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kept = []

@@ -23,11 +23,11 @@ TASK = "denoising/c-alpha2-gaussian15"
 DATA = DataSpec("image", 1, (1, 32, 32))
 
 
-@pytest.fixture(scope="module")
-def network() -> BiasFreeUNet:
-    """A small network with running deviations that are not one, in eval mode."""
+@pytest.fixture(scope="module", params=[True, False], ids=["normed", "plain"])
+def network(request: pytest.FixtureRequest) -> BiasFreeUNet:
+    """A small network, in eval mode; where it is normed, with running deviations that are not one."""
     torch.manual_seed(0)
-    net = BiasFreeUNet(1, 6, 2)
+    net = BiasFreeUNet(1, 6, 2, norm=request.param)
     for _ in range(5):
         net(torch.randn(4, 1, 12, 12))
     return net.eval().requires_grad_(False)
