@@ -169,6 +169,7 @@ class SlurmExecutor(Executor):
     def _executor(self, **changes: Any) -> Any:
         import submitit
 
+        made: Any
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.cluster == "local":
