@@ -1,6 +1,5 @@
-"""Geometry-adaptive harmonic bases: a blind, bias-free denoiser, its basis, and two of them compared (Kadkhodaie, Guth, Simoncelli and Mallat
-2023,
-arXiv:2310.02557)."""
+"""Geometry-adaptive harmonic bases: a blind, bias-free denoiser, its basis, and two of them compared (Kadkhodaie, Guth, Simoncelli and
+Mallat 2023, arXiv:2310.02557)."""
 
 from __future__ import annotations
 
@@ -24,9 +23,8 @@ class GAHBDenoiser(Method):
     With ``images`` N > 0 the paper's first experiment is run instead of training on all pictures: two networks are trained side by side on two
     disjoint sets of N pictures each. The answers are the first one's, and diagnostics say how alike samples of both from the same noise are
     (``agreement``), how close the first one's sample is to its nearest training picture (``nearest``), cosines of pictures about their own
-    mean,
-    and what it reaches on its training pictures at the level of the request's noise (``train-psnr``). Samples take at most ``draw_steps``
-    steps.
+    mean, and what it reaches on its training pictures at the level of the request's noise (``train-psnr``). Samples take at most
+    ``draw_steps`` steps. ``norm``: see `BiasFreeUNet`.
     """
 
     network: BiasFreeUNet

@@ -33,7 +33,7 @@ def integrals(knots: Array, a: Array, b: Array) -> Array:
 
 
 def error_bound(lams: Array, order: int = 3, power: float = 2.0) -> float:
-    """Return the bound of section 3 on x_N / sigma_N for the grid ``lams`` (N + 1,), rising, solved with the data prediction.
+    """Return the paper's bound on the error of x_N / sigma_N for the grid ``lams`` (N + 1,), rising, solved with the data prediction.
 
     x_N/sigma_N = x_0/sigma_0 + sum_n c_n x_theta(lam_n): each step adds the integral of exp(lam) times the polynomial through its newest
     ``order`` predictions (fewer at both ends). A prediction at lam_n is wrong by at most a constant times sigma_n^power / alpha_n, so the
