@@ -97,6 +97,33 @@ def psnr_closed() -> float:
     )
 
 
+def illuminance_pairs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Photographs too dark by a factor of their own, with noise; some values of the clean ones are saturated."""
+    answer, clean = photo_pairs()
+    return answer * torch.tensor([0.5, 0.8, 0.9]).reshape(3, 1, 1, 1), (clean * 1.1).clamp(max=1)
+
+
+def illuminance_skimage() -> float:
+    """The factor by NumPy's least squares on the values that are not saturated, the PSNR by scikit-image."""
+    from skimage.metrics import peak_signal_noise_ratio
+
+    def one(a: np.ndarray, b: np.ndarray) -> float:
+        factor = np.linalg.lstsq(a[b < 1][:, None], b[b < 1], rcond=None)[0][0]
+        return float(peak_signal_noise_ratio(b, np.clip(factor * a, 0, 1), data_range=1))
+
+    return largest(ours("psnr-illuminance", illuminance_pairs()), each(illuminance_pairs(), one))
+
+
+def illuminance_closed() -> float:
+    """A picture too dark by a factor is exact after the correction: 100 dB, the cap; one that is black cannot be mended."""
+    clean = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    black = ours("psnr", (torch.zeros_like(clean), clean))
+    return max(
+        largest(ours("psnr-illuminance", (0.3 * clean, clean)), np.full(2, 100.0)),
+        largest(ours("psnr-illuminance", (torch.zeros_like(clean), clean)), black),
+    )
+
+
 def mse_skimage() -> float:
     from skimage.metrics import mean_squared_error
 
@@ -211,6 +238,8 @@ PROOFS = [
     Proof("psnr", "torchmetrics, dim=(1, 2, 3)", "photographs, RGB", 1e-5, psnr_torchmetrics),
     Proof("psnr", "scikit-image with its rgb2ycbcr", "photographs, Y, crop 4", 1e-5, psnr_y_skimage),
     Proof("psnr", "closed form", "constant error", 1e-9, psnr_closed),
+    Proof("psnr-illuminance", "NumPy's least squares and scikit-image", "dark photographs", 1e-9, illuminance_skimage),
+    Proof("psnr-illuminance", "closed form", "a factor; a black answer", 1e-9, illuminance_closed),
     Proof("mse", "scikit-image", "photographs", 1e-12, mse_skimage),
     Proof("nmse", "scikit-image (NRMSE squared)", "photographs", 1e-12, nmse_skimage),
     Proof("ssim", "scikit-image", "noise, RGB", 1e-9, lambda: ssim_skimage(noise_pairs)),

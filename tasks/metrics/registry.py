@@ -32,6 +32,7 @@ def _table(*rows: tuple[str, str, str, str, str, bool]) -> dict[str, Info]:
 
 TABLE: dict[str, Info] = _table(
     ("psnr", "paired:PSNR", "Peak signal-to-noise ratio", "image", "sample", True),
+    ("psnr-illuminance", "illuminance:IlluminancePSNR", "PSNR after illuminance correction", "image", "sample", True),
     ("ssim", "structure:SSIM", "Structural similarity", "image", "sample", True),
     ("ms-ssim", "structure:MSSSIM", "Multi-scale structural similarity", "image", "sample", True),
     ("lpips", "perceptual:LPIPS", "Learned perceptual image patch similarity", "image", "sample", False),

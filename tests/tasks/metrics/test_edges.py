@@ -12,7 +12,7 @@ from scorebench.configs.errors import RequestError, RunError
 from scorebench.tasks.metrics.base import Hashed
 from scorebench.tasks.metrics.registry import make
 
-IMAGE = ("psnr", "ssim", "mse", "nmse")
+IMAGE = ("psnr", "psnr-illuminance", "ssim", "mse", "nmse")
 
 
 def images(n: int = 5, side: int = 24, channels: int = 3) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -48,17 +48,28 @@ def test_a_wrong_shape_is_refused(name: str) -> None:
         make(name).per_sample(answer[:, :1], target)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("psnr", 100.0), ("ssim", 1.0), ("mse", 0.0), ("nmse", 0.0)])
+@pytest.mark.parametrize(("name", "expected"), [("psnr", 100.0), ("psnr-illuminance", 100.0), ("ssim", 1.0), ("mse", 0.0), ("nmse", 0.0)])
 def test_an_exact_answer_has_the_best_value(name: str, expected: float) -> None:
     _, target = images()
     assert make(name).per_sample(target["clean"], target).tolist() == pytest.approx([expected] * 5, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim", "mse"])
+@pytest.mark.parametrize("name", ["psnr", "psnr-illuminance", "ssim", "mse"])
 def test_constant_images_have_a_finite_value(name: str) -> None:
     flat = torch.full((2, 1, 24, 24), 0.5)
     for level in (0.0, 0.5, 1.0):
         assert torch.isfinite(make(name).per_sample(flat, {"clean": torch.full_like(flat, level)})).all()
+
+
+def test_the_illuminance_correction_only_helps_where_nothing_is_saturated() -> None:
+    answer, target = images()
+    for factor in (0.2, 0.7, 1.0, 1.5):
+        plain, fitted = (make(n).per_sample(answer * factor - 0.05, target) for n in ("psnr", "psnr-illuminance"))
+        assert (fitted >= plain - 1e-9).all()
+    saturated = {"clean": torch.where(target["clean"] > 0.5, 1.0, target["clean"])}
+    dark = 0.5 * target["clean"]  # fitted where the frame is below 1: the factor is 2 there, whatever stands at the saturated values
+    below = make("psnr-illuminance").per_sample(dark, saturated)
+    assert below.tolist() == pytest.approx(make("psnr").per_sample(target["clean"], saturated).tolist(), rel=1e-5)
 
 
 def test_nmse_of_a_black_image_is_refused() -> None:
