@@ -81,7 +81,8 @@ class RGBToRawTask(ImageTask):
     packed clean RAW (4, H/2, W/2) in [0, 1].
 
     The camera's pipeline is `isp.ISP`: white balance drawn per picture around the camera's, its colour matrix, gamma, tone curve. The RAW is
-    an embedded photograph sent backwards through it. ``observe``: ``{camera: a, jitter: 0.1}`` (standard deviation of the log gains).
+    an embedded photograph sent backwards through it at the camera's own white balance; the picture is that RAW sent forwards at the drawn
+    one, so that clipping and rounding lose something. ``observe``: ``{camera: a, jitter: 0.1}`` (standard deviation of the log gains).
     ``train.pairs``: how many crops of ``patch`` there are to learn from.
     """
 
@@ -94,7 +95,7 @@ class RGBToRawTask(ImageTask):
     def shot(self, picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, ISP]:
         """Return picture (3, H, W) in 8-bit steps, RAW (4, H/2, W/2), and the pipeline between them."""
         pipe = self.isp(rng)
-        linear = np.clip(pipe.inverse(picture), 0, 1)
+        linear = np.clip(camera(self.spec.observe["camera"]).isp.inverse(picture), 0, 1)
         return np.rint(pipe.forward(linear) * 255) / 255, pack(mosaic(linear)), pipe
 
     def _observe(self, sample: Sample, split: str, draw: int) -> Observation:

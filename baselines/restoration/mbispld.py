@@ -153,15 +153,19 @@ class FixedISP(Method):
     """The same inverse with a pipeline that is not learned: `parameters` of the simulated camera, or UPI's random ones.
 
     ``which``: ``oracle`` takes the gains that the task gives and the camera's own matrix (it must be told that matrix, ``matrix``);
-    ``upi`` draws red and blue gains uniformly in [1.9, 2.4] and [1.5, 1.9] and mixes typical matrices at random, as Brooks et al. (CVPR 2019,
-    arXiv:1811.11127, section 3.3) do.
+    ``upi`` draws red and blue gains uniformly in [1.9, 2.4] and [1.5, 1.9] and a random convex mixture of the four published colour matrices,
+    as Brooks et al. (CVPR 2019, arXiv:1811.11127, section 3) do.
     """
 
-    TYPICAL = torch.tensor([
-        [[1.75, -0.60, -0.15], [-0.25, 1.55, -0.30], [0.00, -0.55, 1.55]],
-        [[1.45, -0.30, -0.15], [-0.15, 1.35, -0.20], [-0.05, -0.30, 1.35]],
-        [[2.00, -0.85, -0.15], [-0.20, 1.45, -0.25], [0.05, -0.75, 1.70]],
+    XYZ_TO_CAMERA = torch.tensor([
+        [[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]],
+        [[0.4913, -0.0541, -0.0202], [-0.6130, 1.3513, 0.2906], [-0.1564, 0.2151, 0.7183]],
+        [[0.8380, -0.2630, -0.0639], [-0.2887, 1.0725, 0.2496], [-0.0627, 0.1427, 0.5438]],
+        [[0.6596, -0.2079, -0.0562], [-0.4782, 1.3016, 0.1933], [-0.0970, 0.1581, 0.5181]],
     ])  # fmt: skip
+    """Colour matrices of four cameras of the Darmstadt set, published with the paper's code."""
+    RGB_TO_XYZ = torch.tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    """Linear sRGB to XYZ under D65 (IEC 61966-2-1)."""
 
     def __init__(self, which: str = "upi", matrix: list[list[float]] | None = None) -> None:
         super().__init__()
@@ -181,9 +185,14 @@ class FixedISP(Method):
             red = request.rng.at("red").uniform((), 1.9, 2.4)
             blue = request.rng.at("blue").uniform((), 1.5, 1.9)
             gains = torch.stack([red, torch.ones_like(red), blue], 1)
-            weights = request.rng.at("matrix").uniform((len(self.TYPICAL),), EPS, 1.0)
-            matrix = torch.einsum("bk,kij->bij", weights / weights.sum(1, keepdim=True), self.TYPICAL.to(picture.device))
+            matrix = self.mixed(request.rng.at("matrix").uniform((len(self.XYZ_TO_CAMERA),), EPS, 1.0))
         return sampled(unprocess(picture, gains, matrix, gamma)[0]).clamp(0, 1)
+
+    def mixed(self, weights: Tensor) -> Tensor:
+        """Return camera-to-sRGB matrices (B, 3, 3), rows summing to 1, of weights (B, 4) of the four cameras."""
+        mixture = torch.einsum("bk,kij->bij", weights / weights.sum(1, keepdim=True), self.XYZ_TO_CAMERA.to(weights.device))
+        there = mixture @ self.RGB_TO_XYZ.to(weights.device)
+        return torch.linalg.inv(there / there.sum(2, keepdim=True))
 
 
 class RGBAsRaw(Method):
@@ -200,7 +209,7 @@ class RGBToRawUNet(Method):
     total_steps: int
     """Set by the harness before training."""
 
-    def __init__(self, width: int = 24, levels: int = 4, lr: float = 4e-3, batch_size: int = 8) -> None:
+    def __init__(self, width: int = 24, levels: int = 4, lr: float = 1e-3, batch_size: int = 1) -> None:
         super().__init__()
         self.network = RawUNet(12, width, levels)
         self.lr, self.train_batch_size = lr, batch_size

@@ -1,8 +1,9 @@
 """Joint demosaicking and denoising under uncertain ground truth: a network that answers with a normal-inverse-gamma law per pixel.
 
 Chen, Wen, Chan, "Joint Demosaicking and Denoising in the Wild: The Case of Training Under Ground Truth Uncertainty", AAAI 2021,
-arXiv:2101.04442. A training target y is itself degraded: y ~ N(z, v) around the unseen clean z, with (z, v) of a conjugate prior; training
-maximises the evidence lower bound of y.
+arXiv:2101.04442. A training target y is not the clean picture z: z ~ N(y, v / lam0) and v ~ IG(a0, b0), the conjugate prior; the input is
+x ~ N(z, v). Training maximises the evidence lower bound of x, in which y stands in the prior alone. a0 and b0 are those of the paper's
+source for them, Yue et al., "Variational Denoising Network", NeurIPS 2019, arXiv:1908.11314.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..method import Method
 from ..nets.optimise import adamw
 from .demosaic import bilinear
 
-LOSSES = {"elbo": 4, "nll": 2, "l2": 1, "l1": 1}
+LOSSES = {"elbo": 4, "target": 4, "nll": 2, "l2": 1, "l1": 1}
 """Losses, and how many maps per colour the network then answers with."""
 LOG_2PI = 1.8378770664093453
 
@@ -79,8 +80,10 @@ class JDDNet(nn.Module):
 class WildJDD(Method):
     """``loss``: ``elbo`` (the paper), ``nll`` (a Gaussian whose variance is predicted), ``l2``, ``l1``: the same network under other losses.
 
-    The prior is anchored on the target: mu0 = y, ``lam0``, ``a0``, and b0 = (a0 - 1) x (mean squared residual in a ``box``, plus ``floor``),
-    so that the prior's mean of v is what the target lies off around there.
+    ``elbo``: x is the bilinear interpolation of the mosaic, and b0 = (a0 + 1) x (mean of (x - y)^2 in a ``box``, plus ``floor``), so that
+    the prior's mode of v is what the input lies off the target around there; a0 = box^2 / 2 - 1, as if the box had been observed. The larger
+    ``lam0``, the nearer the prior holds z to y. ``target``: the bound of the target itself, the same prior with b0 = (a0 - 1) x (mean squared
+    residual of the answer, plus ``floor``).
     """
 
     network: JDDNet
@@ -88,7 +91,7 @@ class WildJDD(Method):
     """Set by the harness before training."""
 
     def __init__(
-        self, loss: str = "elbo", width: int = 24, blocks: int = 6, lam0: float = 1.0, a0: float = 2.0, floor: float = 1e-4, box: int = 7,
+        self, loss: str = "elbo", width: int = 24, blocks: int = 6, lam0: float = 1000.0, a0: float = 23.5, floor: float = 1e-4, box: int = 7,
         lr: float = 2e-3, batch_size: int = 4,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -99,16 +102,21 @@ class WildJDD(Method):
         self.lr, self.train_batch_size = lr, batch_size
 
     def law(self, sparse: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return mu, lam, a, b, each (B, 3, H, W). a > 1, where digamma is tame and v has a mean, b / (a - 1)."""
-        mu, lam, a, b = self.network(sparse, level).unbind(2)
-        return mu, F.softplus(lam) + 1e-3, 1 + F.softplus(a), F.softplus(b - 4) + 1e-6
+        """Return mu, lam, a, b, each (B, 3, H, W). They start near the prior's; a > 1, where v has a mean, b / (a - 1)."""
+        mu, *raw = self.network(sparse, level).unbind(2)
+        lam, a, b = (r.clamp(-12, 12) for r in raw)
+        return mu, self.lam0 * lam.exp(), 1 + (self.a0 - 1) * a.exp(), (b - 4).exp()
 
     def objective(self, sparse: Tensor, level: Tensor, y: Tensor) -> Tensor:
         """Return the training loss of a batch."""
-        if self.loss == "elbo":
+        if self.loss in ("elbo", "target"):
             mu, lam, a, b = self.law(sparse, level)
-            b0 = (self.a0 - 1) * (local_mean((y - mu).detach() ** 2, self.box) + self.floor)
-            return (divergence(mu, lam, a, b, y, self.lam0, self.a0, b0) - expected_log_likelihood(y, mu, lam, a, b)).mean()
+            if self.loss == "elbo":
+                seen = bilinear(sparse)
+                b0 = (self.a0 + 1) * (local_mean((seen - y) ** 2, self.box) + self.floor)
+            else:
+                seen, b0 = y, (self.a0 - 1) * (local_mean((y - mu).detach() ** 2, self.box) + self.floor)
+            return (divergence(mu, lam, a, b, y, self.lam0, self.a0, b0) - expected_log_likelihood(seen, mu, lam, a, b)).mean()
         out = self.network(sparse, level)
         if self.loss == "nll":
             mu, v = out[:, :, 0], F.softplus(out[:, :, 1] - 4) + self.floor
@@ -123,7 +131,7 @@ class WildJDD(Method):
 
     def restore(self, request: Request) -> Tensor:
         level = torch.as_tensor(request.noise_level, dtype=torch.float32, device=self.device).expand(request.n)
-        if self.loss == "elbo":
+        if self.loss in ("elbo", "target"):
             mu, _, a, b = self.law(request.degraded, level)
             self.diagnose("predicted-std", (b / (a - 1)).mean((1, 2, 3)).sqrt())
             return mu

@@ -166,5 +166,11 @@ def test_rate_is_read_from_nine_tasks():
     assert found["verdict"] == "supported" and found["effect"] < 0.05 and "alpha 2: slope 0.6" in found["note"]
     far = near_optimal(records({**optimal, 4: 0.5}))
     assert far["verdict"] == "inconclusive" and far["effect"] == pytest.approx(0.3, abs=0.05) and "not seen" in far["note"]
+    worse = records(optimal)
+    for r in worse:
+        r["metrics"]["psnr"]["value"] -= 5  # the slopes are as before; at alpha 1, sigma 5 it is now below the noisy picture
+    spoilt = near_optimal(worse)
+    assert spoilt["verdict"] == "inconclusive" and spoilt["effect"] < 0.05
+    assert "below the noisy picture itself at alpha 1, sigma 5" in spoilt["note"]
     assert near_optimal(records(optimal, seeds=1))["verdict"] == "inconclusive"
     assert near_optimal(records(optimal)[:5])["verdict"] == "not-run"

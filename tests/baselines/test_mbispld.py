@@ -65,6 +65,25 @@ def test_the_oracle_is_exact_up_to_rounding_and_random_pipelines_are_not():
         FixedISP("guess")
 
 
+def test_upi_mixes_the_published_matrices():
+    method = FixedISP()
+    for k in range(4):  # one camera alone: its matrix from XYZ after that from sRGB to XYZ, rows normalised, inverted
+        there = FixedISP.XYZ_TO_CAMERA[k].double() @ FixedISP.RGB_TO_XYZ.double()
+        there /= there.sum(1, keepdim=True)
+        back = method.mixed(torch.eye(4)[k : k + 1])[0].double()
+        assert torch.allclose(back @ there, torch.eye(3, dtype=torch.float64), atol=1e-5)
+    assert torch.allclose(method.mixed(torch.rand(5, 4)).sum(2), torch.ones(5, 3), atol=1e-5)
+
+
+def test_rendering_the_raw_loses_something():
+    """RAW is made at the camera's white balance and rendered at another: pictures are not the photographs that RAW was made of."""
+    task = registry.get(TASK)
+    for sample_id in task.ids()[:3]:
+        observation = task.observe("test", sample_id)
+        photo = torch.from_numpy(np.asarray(task.view(task.dataset.sample(task.spec.splits["test"], sample_id))["image"], dtype=np.float32))
+        assert (observation.given["degraded"] - photo).abs().mean() > 1 / 255
+
+
 def test_pairs_are_few_and_the_same_for_every_seed():
     task = registry.get("restoration/rgb-to-raw-10")
     seen = {task.training_set("paired", seed)[i]["target"].numpy().tobytes() for seed in (0, 1) for i in range(60)}
@@ -75,7 +94,7 @@ def test_pairs_are_few_and_the_same_for_every_seed():
     assert torch.allclose(steps, steps.round(), atol=1e-4)
 
 
-@pytest.mark.parametrize(("method", "gain"), [(MBISPLD, 20), (lambda: RGBToRawUNet(width=4, levels=2, lr=1e-2), 3)])
+@pytest.mark.parametrize(("method", "gain"), [(MBISPLD, 20), (lambda: RGBToRawUNet(width=4, levels=2, lr=1e-2, batch_size=8), 3)])
 def test_short_trainings_learn(method, gain):
     fitted, _ = fit(method, registry.get(TASK), "paired", gflops=1.5, seed=0)
     assert psnr(fitted) > psnr(RGBAsRaw()) + gain

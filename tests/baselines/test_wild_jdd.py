@@ -71,6 +71,19 @@ def test_the_best_bound_is_the_evidence():
         assert bound((posterior[0], 5.0, 2.5, 2e-4)) < evidence
 
 
+def test_the_bound_of_the_input_holds_the_answer_near_the_target(monkeypatch):
+    """In the paper's bound y stands in the prior and the input in the likelihood: for any lam, a, b the best mu is their conjugate mean."""
+    method = WildJDD(lam0=100.0, width=4, blocks=1)
+    sparse = torch.from_numpy(isp.sparse(keyed("bound").random((12, 12)).astype(np.float32)))[None]
+    y = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    mu = ((bilinear(sparse) + 100.0 * y) / 101.0).requires_grad_()
+    lam, a, b = (torch.full_like(y, v) for v in (101.0, 24.0, 0.05))
+    monkeypatch.setattr(method, "law", lambda *_: (mu, lam, a, b))
+    (slope,) = torch.autograd.grad(method.objective(sparse, torch.zeros(1), y), mu)
+    assert slope.abs().max() < 1e-6 * (a / b).max()
+    assert method.a0 == method.box**2 / 2 - 1
+
+
 def test_malvars_filters_keep_flat_colours_and_lines():
     assert all(float(k.sum()) == pytest.approx(1) for k in (GREEN, ALONG, ACROSS))
     y, x = np.mgrid[0:16, 0:16] / 40.0
@@ -117,7 +130,7 @@ def test_targets_are_imperfect_and_inputs_are_not_made_from_them():
         assert 0 <= float(item["noise_level"]) <= 20 / 255
 
 
-@pytest.mark.parametrize("loss", ["elbo", "nll", "l2", "l1"])
+@pytest.mark.parametrize("loss", ["elbo", "target", "nll", "l2", "l1"])
 def test_every_loss_trains(loss):
     task = registry.get(TASK)
     method, report = fit(lambda: WildJDD(loss, width=8, blocks=1, lr=5e-3), task, "paired", gflops=4, seed=0)
@@ -128,7 +141,7 @@ def test_every_loss_trains(loss):
     with torch.no_grad():
         answer = task.accept(method.restore(request), request, observations)
     assert answer.shape == (2, 3, 96, 96)
-    with pytest.raises(RequestError, match="elbo, nll, l2, l1"):
+    with pytest.raises(RequestError, match="elbo, target, nll, l2, l1"):
         WildJDD("huber")
 
 
