@@ -3,7 +3,8 @@
 Chen, Wen, Chan, "Joint Demosaicking and Denoising in the Wild: The Case of Training Under Ground Truth Uncertainty", AAAI 2021,
 arXiv:2101.04442. A training target y is not the clean picture z: z ~ N(y, v / lam0) and v ~ IG(a0, b0), the conjugate prior; the input is
 x ~ N(z, v). Training maximises the evidence lower bound of x, in which y stands in the prior alone. a0 and b0 are those of the paper's
-source for them, Yue et al., "Variational Denoising Network", NeurIPS 2019, arXiv:1908.11314.
+source for them, Yue et al., "Variational Denoising Network", NeurIPS 2019, arXiv:1908.11314. The paper was not at hand: the model is that of a
+reader's summary of it, and what x is where the mosaic has no sample is a choice made here.
 """
 
 from __future__ import annotations
