@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..configs.errors import RequestError, unknown
 from ..configs.loader import HERE, Index, load_object
-from .spec import TaskSpec, parse
+from .spec import FAMILIES, TaskSpec, parse
 
 if TYPE_CHECKING:
     from .base import Task
@@ -107,7 +107,7 @@ def match(patterns: list[str] | tuple[str, ...]) -> list[str]:
         if not hits and ":" in pattern:
             hits = [get_spec(pattern).id]
         if not hits:
-            raise unknown("task", pattern, known)
+            raise unknown("task", pattern, known if "/" in pattern else [*known, *FAMILIES, "all"])
         out += [i for i in hits if i not in out]
     if not out:
         raise RequestError("No task was named; give one with -t TASK, `scorebench list tasks` shows all.")

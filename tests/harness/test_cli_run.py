@@ -225,6 +225,7 @@ def test_board_knows_stale_rows(store: Path) -> None:
 
 def test_board_refuses(store: Path, tmp_path: Path) -> None:
     assert "Unknown task" in wrong("board", "classification/digit")
+    assert "did you mean classification" in wrong("board", "clasification")
     assert "no budget" in wrong("board", TASK, "--budget", "nfe7")
     assert "no store" in wrong("board", TASK, "--store", str(tmp_path / "nowhere"))
     assert "--format" in wrong("board", TASK, "--format", "pdf")

@@ -14,7 +14,7 @@ from scorebench.tasks import denoising, noise, registry
 from scorebench.tasks.noise_spatial import Correlated
 from scorebench.tasks.randomness import Rng, keyed
 
-BLIND = [f"denoising/{d}-gaussian-blind" for d in ("photos", "bsd68", "cbsd68")]
+BLIND = [f"denoising/{d}-gaussian-blind" for d in ("photos", "bsd68", "cbsd68", "set12", "kodak24", "mcmaster")]
 GAMMA = ["denoising/photos-gamma50", "denoising/photos-gamma100"]
 CORRELATED = "denoising/photos-correlated"
 
