@@ -27,6 +27,7 @@ CLASSES = {
     "denoising:raw": ".tasks.raw:RawTask",
     "restoration": ".tasks.restoration:RestorationTask",
     "restoration:mosaic": ".tasks.mosaic:MosaicTask",
+    "restoration:mosaic-sensor": ".tasks.mosaic_sensor:SensorMosaicTask",
     "restoration:isp": ".tasks.mosaic:RGBToRawTask",
     "inverse": ".tasks.inverse:InverseTask",
     "inverse:cubes": ".tasks.completion:CompletionTask",

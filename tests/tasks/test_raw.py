@@ -174,7 +174,7 @@ def test_poison_reaches_no_noisy_item_and_no_calibration():
 
 
 TASKS = [f"denoising/raw-{n}" for n in ("lowlight-x100", "lowlight-x200", "lowlight-x300", "unknown")]
-TASKS += ["restoration/jdd-bayer", "restoration/rgb-to-raw", "restoration/rgb-to-raw-10"]
+TASKS += ["restoration/jdd-bayer", "restoration/jdd-sensor", "restoration/rgb-to-raw", "restoration/rgb-to-raw-10"]
 
 
 @pytest.mark.parametrize("task_id", TASKS)
