@@ -186,7 +186,9 @@ class Planner:
         # weights differ between seeds, and the seeds of one row share its code: so weights are in the unit's id alone
         code = content_id(self._unit_code(task, card, cls, declared), {})
         for budget, training in product(self._budgets(task, card, cls, budgets), trainings or (None,)):
-            roles = declared if training is None else tuple(self._role(r, need, task, card, training) for r, need in needs.items())
+            roles = declared if training is None else tuple(
+                self._role(r, need, task, card, at) for (r, need), at in zip(needs.items(), _trainings(declared, training), strict=True)
+            )  # fmt: skip
             fixed = {
                 "task": f"{task_id}@{task.version}", "data": self._fingerprint(task.spec.dataset), "split": self.split,
                 "budget": {"name": budget, **task.spec.budgets[budget]}, "method": card.id, "target": card.target, "uses": dict(card.uses),
@@ -347,6 +349,14 @@ def _named(role: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, str):
         raise RequestError(f"--set {role}={value!r}: {role} is a component; give the id of one (`scorebench list priors`).")
     return {"id": value}
+
+
+def _trainings(declared: Sequence[ArtifactRef], training: int) -> list[int]:
+    """Return the seed of each component in training number ``training``: that number, or, where a method is handed components that differ by
+    their declared seeds (an ensemble), those seeds moved on together, so that no two of them become one. Number 0 is then as declared."""
+    seeds = {r.seed for r in declared if r.trained}
+    width = max(seeds) - min(seeds) + 1
+    return [training if width == 1 else r.seed + training * width for r in declared]
 
 
 def _module(target: str, folder: Path | None = None) -> str:

@@ -285,6 +285,15 @@ def test_other_trainings_of_a_prior_are_units_of_one_row() -> None:
     assert len(plan([POINTS], ["ddim"], budgets=["nfe5"], prior_seeds=[0, 1, 2])) == 1, "an exact prior has no training to repeat"
 
 
+def test_trainings_of_an_ensemble_keep_its_members_apart():
+    units = plan(["denoising/photos-correlated"], ["score-dvi"], prior_seeds=[0, 1, 2])
+    seeds = [sorted(a.seed for a in u.artifacts) for u in units]
+    assert seeds == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert units[0].unit_id == plan(["denoising/photos-correlated"], ["score-dvi"])[0].unit_id
+    for u in units:
+        assert len({a.key for a in u.artifacts}) == 3
+
+
 def test_a_role_is_filled_by_name() -> None:
     (unit,) = plan([DIGITS], ["ddim"], budgets=["nfe5"], overrides={"prior": "digits"})
     assert unit.artifacts[0].owner == "digits" and str(unit.variant) == "ddim[prior=digits]"
