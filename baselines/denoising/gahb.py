@@ -22,9 +22,9 @@ class GAHBDenoiser(Method):
 
     With ``images`` N > 0 the paper's first experiment is run instead of training on all pictures: two networks are trained side by side on two
     disjoint sets of N pictures each. The answers are the first one's, and diagnostics say how alike samples of both from the same noise are
-    (``agreement``), how close the first one's sample is to its nearest training picture (``nearest``), cosines of pictures about their own
-    mean, and what it reaches on its training pictures at the level of the request's noise (``train-psnr``). Samples take at most
-    ``draw_steps`` steps. ``norm``: see `BiasFreeUNet`.
+    (``agreement``; start and steps share it), how close the first one's sample is to its nearest training picture (``nearest``), cosines of
+    pictures about their own mean, and what it reaches on one of its training pictures, drawn for every sample, at the level of the request's
+    noise (``train-psnr``). Samples take at most ``draw_steps`` steps. ``norm``: see `BiasFreeUNet`.
     """
 
     network: BiasFreeUNet
@@ -90,12 +90,18 @@ class GAHBDenoiser(Method):
     def compare(self, request: Request) -> None:
         """Record what the first experiment is about, one sample for every question."""
         start = 0.5 + request.rng.at("start").normal(request.noisy.shape[1:])
-        normal = lambda k: request.rng.at("step", k).normal(start.shape[1:])  # noqa: E731
+        drawn: dict[int, torch.Tensor] = {}  # a stream asked again goes on: both chains must be handed the one noise of a step
+
+        def normal(k: int) -> torch.Tensor:
+            if k not in drawn:
+                drawn[k] = request.rng.at("step", k).normal(start.shape[1:])
+            return drawn[k]
+
         draws = [sample(self.denoiser(net), start, normal, most=self.draw_steps) for net in (self.network, self.second)]
         learned = self.learned.float()
         self.diagnose("agreement", cosine(*draws))
         self.diagnose("nearest", torch.stack([cosine(x[None], learned).max() for x in draws[0]]))
-        seen = learned[torch.arange(request.n) % len(learned)]
+        seen = learned[request.rng.at("train picture").integers(0, len(learned))]
         noise = float(torch.as_tensor(request.noise_level).flatten()[0]) * request.rng.at("train noise").normal(seen.shape[1:])
         error = (self.denoiser(self.network)(seen + noise).clamp(0, 1) - seen).square().flatten(1).mean(1)
         self.diagnose("train-psnr", -10 * error.log10())

@@ -148,6 +148,31 @@ def test_two_networks_learn_disjoint_pictures_and_are_compared():
     assert all(v[0].shape == (2,) and (v[0].abs() <= 1 + 1e-6).all() for n, v in notes.items() if n != "train-psnr")
 
 
+def test_equal_networks_agree_since_start_and_steps_share_their_noise():
+    torch.manual_seed(3)
+    method = GAHBDenoiser(DATA, width=4, images=3, draw_steps=30).eval()
+    method.second.load_state_dict(method.network.state_dict())
+    method.learned.copy_(torch.rand(3, 1, 32, 32))
+
+    def notes(seeds: list[int], size: int) -> dict[str, torch.Tensor]:
+        found: dict[str, list[torch.Tensor]] = {}
+        for k in range(0, len(seeds), size):
+            part = seeds[k : k + size]
+            noisy = torch.full((len(part), 1, 32, 32), 0.5)
+            method.denoise(Request("denoise", {"noisy": noisy, "noise_level": 0.1}, n=len(part), rng=Rng(part), returns=Returns("image")))
+            for name, v in method.take_notes()[0].items():
+                found.setdefault(name, []).append(v[0])
+        return {name: torch.cat(v) for name, v in found.items()}
+
+    whole, alone = notes([5, 6, 7, 8], 4), notes([5, 6, 7, 8], 1)
+    torch.testing.assert_close(whole["agreement"], torch.ones(4, dtype=torch.float64))
+    for name in whole:
+        torch.testing.assert_close(whole[name], alone[name], atol=1e-4, rtol=1e-4, msg=f"{name} depends on the size of the batch")
+    with torch.no_grad():
+        method.second.load_state_dict({k: v + 0.1 * torch.randn_like(v) for k, v in method.network.state_dict().items()})
+    assert notes([5, 6], 2)["agreement"].max() < 0.999
+
+
 # ---------------------------------------------------------------------- the claim about the rate
 def records(slopes: dict[int, float], seeds: int = 3) -> list[dict]:
     out = []
