@@ -19,7 +19,6 @@ from .board import Board, Row
 from .claims import VERDICTS, Claim
 from .record import Record
 from .sides import Missing, tables, trained_on
-from .sources import Gathered
 
 NOT_SEEN = "not seen at embedded scale"
 
@@ -52,20 +51,20 @@ Boards = Callable[[str, str], Board]
 
 
 def evaluate(
-    claims: Iterable[tuple[Claim, Sequence[str]]], boards: Boards, metas: Mapping[str, Mapping[str, Any]], gathered: Gathered
+    claims: Iterable[tuple[Claim, Sequence[str]]], boards: Boards, metas: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return one mapping per claim (the shape that ``scorebench claims --json`` prints).
 
-    ``claims``: each with the ids of its tasks (`claims.resolve`). ``metas``: the declaration of each task. ``gathered`` is read by checks.
+    ``claims``: each with the ids of its tasks (`claims.resolve`). ``metas``: the declaration of each task.
     """
-    return [_verdict(claim, list(tasks), boards, metas, gathered) for claim, tasks in claims]
+    return [_verdict(claim, list(tasks), boards, metas) for claim, tasks in claims]
 
 
-def _verdict(claim: Claim, tasks: list[str], boards: Boards, metas: Mapping[str, Mapping[str, Any]], gathered: Gathered) -> dict[str, Any]:
+def _verdict(claim: Claim, tasks: list[str], boards: Boards, metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if claim.unchecked:
         return result(claim, "not-run", note=f"no check: {claim.unchecked}")
     if claim.check is not None:
-        return checked(claim, tasks, gathered)
+        return checked(claim, [r for task in tasks or list(metas) for r in kept(task, list(metas[task]["budgets"]), boards)])
     cells = []
     for task in tasks:
         names = list(metas[task]["budgets"])
@@ -189,17 +188,22 @@ def result(
     }  # fmt: skip
 
 
-def checked(claim: Claim, tasks: Sequence[str], gathered: Gathered) -> dict[str, Any]:
+def kept(task: str, budgets: Sequence[str], boards: Boards) -> list[Record]:
+    """Return the records that the boards of a task rank, each once: of this version, on the same observations, of several versions of a row
+    the one that the board shows; without partial runs and without what was chosen on clean test data."""
+    rows = [row for budget in budgets for row in boards(task, budget).rows if not row.group.partial and row.group.selection != "test-clean"]
+    return list({r["unit_id"]: r for row in rows for r in row.group.units.values()}.values())
+
+
+def checked(claim: Claim, records: Sequence[Record]) -> dict[str, Any]:
     """Return what the claim's own function says of the records.
 
-    ``function(records)`` is given the whole, unfailed records of the claim's tasks (of all, where it names none), test split. It returns
+    ``function(records)`` is given the records that the boards of the claim's tasks (of all, where it names none) rank. It returns
     a mapping with ``verdict`` and, where it has them, ``effect``, ``low``, ``high``, ``note`` and ``records`` (unit ids). RequestError when
     it returns anything else or its module does not import; an error inside it makes the claim inconclusive.
     """
     assert claim.check is not None
     function = load_object(claim.check, claim.folder)
-    found: list[Record] = [r for task in tasks for r in gathered.records(task)] if tasks else gathered.records()
-    records = [r for r in found if r["status"] == "ok" and not r["partial"] and r["split"] == "test"]
     try:
         out = function(records)
     except Exception as e:

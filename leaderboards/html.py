@@ -233,8 +233,11 @@ def _provenance(board: Board, r: Mapping[str, Any]) -> str:
     row = next(x for x in board.rows if x.variant == r["variant"] and x.group.selection == r["selection"] and x.group.partial == r["partial"])
     first = row.group.first
     libraries = first["environment"].get("libraries") or {}
-    seeds = " ".join(f"-s {s}" for s in row.group.seeds)
-    draws = " ".join(f"--draw {d}" for d in row.group.draws)
+    units = row.group.units.values()
+    seeds = " ".join(f"-s {s}" for s in sorted({u["seed"] for u in units}))
+    draws = " ".join(f"--draw {d}" for d in sorted({u["draw"] for u in units}))
+    if row.group.trainings > 1:  # then the first axis is the training of the prior
+        seeds += "".join(f" --prior-seed {s}" for s in row.group.seeds)
     facts = [
         ("command", f"scorebench run -t {board.task} -m '{r['variant']}' {seeds} {draws}"),
         ("protocol", "; ".join(f"{m}: {e['identity']}" for m, e in r["metrics"].items() if "identity" in e)),

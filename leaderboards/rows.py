@@ -77,18 +77,23 @@ def _training(record: Record) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((k, a["seed"]) for k, a in roles if k != "fit" and isinstance(a, Mapping) and a.get("seed") is not None))
 
 
+STRETCH = 10**6
+"""More than any draw."""
+
+
 def _units(members: Sequence[Record]) -> tuple[dict[tuple[int, int], Record], bool]:
     """Return a row's units by (seed, draw), the last of equal ones; and whether several trainings of a prior stand behind it.
 
     Where they do, the first axis is the training of the prior and the second everything else: a prior's training is drawn once for all
-    samples and seeds, as a method's own is.
+    samples and seeds, as a method's own is. A place on the second is the draw; of several seeds each has its own stretch of `STRETCH`, so
+    that places pair with another row's draws only where the observations are the same.
     """
     trainings = sorted({_training(r) for r in members})
     if len(trainings) < 2:
         return {(r["seed"], r["draw"]): r for r in members}, False
     places = {t: t[0][1] if len(t) == 1 else k for k, t in enumerate(trainings)}
-    inner = {sd: k for k, sd in enumerate(sorted({(r["seed"], r["draw"]) for r in members}))}
-    return {(places[_training(r)], inner[r["seed"], r["draw"]]): r for r in members}, True
+    one = len({r["seed"] for r in members}) == 1
+    return {(places[_training(r)], r["draw"] + (0 if one else r["seed"] * STRETCH)): r for r in members}, True
 
 
 def eligible(

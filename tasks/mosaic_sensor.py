@@ -14,7 +14,7 @@ from .training_data import tensor
 
 class SensorMosaicTask(MosaicTask):
     """As `MosaicTask`, training included, but test and dev pictures have the noise of a simulated camera (`noise_raw`): photon noise, read
-    noise with heavy tails, rows. ``observe.test``: ``{camera: a, iso: 1600, amplification: [low, high]}``,
+    noise with heavy tails, rows, an offset per colour. ``observe.test``: ``{camera: a, iso: 1600, amplification: [low, high]}``,
     the amplification uniform per sample.
 
     ``noise_level`` is the root mean square of the camera's noise at the brightness of the noisy picture itself: what its owner could state.

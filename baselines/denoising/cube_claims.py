@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
+
+from .check_intervals import ENOUGH, half_width
 
 
 def degrades_less(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -23,13 +25,10 @@ def degrades_less(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     psnr = [[float(c[k]["metrics"]["psnr"]["value"]) for c in four] for k in runs]
     effects = [(a - b) - (c - d) for a, b, c, d in psnr]
     mean, named = fmean(effects), [str(c[k]["unit_id"]) for c in four for k in runs]
-    if len(runs) < 3:
-        return {"verdict": "inconclusive", "effect": mean, "note": f"{len(runs)} run(s) of each; at least 3 are needed", "records": named}
-    half = T95[min(len(runs), 10)] * stdev(effects) / len(runs) ** 0.5
+    if len(runs) < ENOUGH:
+        note = f"{len(runs)} run(s) of each; at least {ENOUGH} are needed"
+        return {"verdict": "inconclusive", "effect": mean, "note": note, "records": named}
+    half = half_width(effects)
     verdict = "supported" if mean - half > 0 else "inconclusive"
     note = "" if mean + half >= 0 else "not seen at embedded scale"
     return {"verdict": verdict, "effect": mean, "low": mean - half, "high": mean + half, "note": note, "records": named}
-
-
-T95 = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Quantile of Student's t for a 95 % interval, by the number of runs (10 stands for more, which is cautious)."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
+
+from .check_intervals import ENOUGH, half_width
 
 ALPHAS = (1, 2, 4)
 SIGMAS = (5, 15, 50)
@@ -24,8 +26,8 @@ def near_optimal(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The claim that the slope of PSNR out against PSNR in is alpha / (alpha + 1) to within 0.1, for alpha 1, 2 and 4.
 
     The slope is that over sigma 5, 15 and 50 (of 255), though the theory speaks of the limit of no noise. The effect is the largest distance;
-    its interval is two standard errors over the trainings (seeds) wide on each side, at the alpha where it is largest. A denoiser that makes
-    a task's pictures worse has no rate to speak of: the claim is then not supported, whatever the slopes.
+    its interval is a t over the trainings (seeds), 95 %, at the alpha where it is largest. A denoiser that makes a task's pictures worse has no
+    rate to speak of: the claim is then not supported, whatever the slopes.
     """
     cells: dict[tuple[int, int, int], list[float]] = {}
     names = []
@@ -43,14 +45,14 @@ def near_optimal(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     worst = max(ALPHAS, key=lambda a: fmean(gaps[a]))
     effect = fmean(gaps[worst])
     note = "; ".join(f"alpha {a}: slope {fmean(v):.3f}, optimal {a / (a + 1):.3f}" for a, v in slopes.items())
-    if len(seeds) < 3:
-        note += f"; {len(seeds)} training(s), at least 3 are needed"
+    if len(seeds) < ENOUGH:
+        note += f"; {len(seeds)} training(s), at least {ENOUGH} are needed"
         return {"verdict": "inconclusive", "effect": effect, "note": note, "records": names}
     mean = {(a, g): fmean(fmean(cells[s, a, g]) for s in seeds) for a in ALPHAS for g in SIGMAS}
     spoilt = [f"alpha {a}, sigma {g}" for a in ALPHAS for g, before in zip(SIGMAS, x, strict=True) if mean[a, g] < before]
     if spoilt:
         note += f"; below the noisy picture itself at {', '.join(spoilt)}"
-    half = 2 * stdev(gaps[worst]) / len(seeds) ** 0.5
+    half = half_width(gaps[worst])
     verdict = "supported" if effect + half < ALLOWED and not spoilt else "inconclusive"
     note += "; not seen at embedded scale" if effect - half > ALLOWED else ""
     return {"verdict": verdict, "effect": effect, "low": effect - half, "high": effect + half, "note": note, "records": names}

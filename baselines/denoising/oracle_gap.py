@@ -1,9 +1,11 @@
-"""The check of the claim about calibrated filters: how far the strength found falls behind the best one, picture by picture."""
+"""The check of the claim about calibrated filters: how far the strength found falls behind the best one of every picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from .check_intervals import ENOUGH, half_width
 
 ALLOWED = 0.2
 """What the claim allows, in dB."""
@@ -13,8 +15,8 @@ WANTED = ("calibrated-filter[nlm-all]", "calibrated-filter[tv-all]")
 def calibration(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the verdict on "the calibrated NLM and TV filters are within 0.2 dB of the oracle", from their records' unranked oracles.
 
-    The effect is the weakest filter's mean PSNR minus that of the best candidate for every picture, over the draws; the interval is three
-    standard errors over the draws wide on each side (the draws share their pictures).
+    The effect is the weakest filter's mean PSNR minus that of the best candidate for every picture, over the draws; the interval is a t over
+    the draws, 95 %. They share their pictures, so it is about these pictures; three are needed.
     """
     gaps: dict[str, list[float]] = {}
     used = []
@@ -28,10 +30,11 @@ def calibration(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     values = gaps[name]
     mean = sum(values) / len(values)
     note = "; ".join(f"{v}: {sum(gaps[v]) / len(gaps[v]):+.2f} dB of the oracle" for v in WANTED)
-    if len(values) < 2:
-        return {"verdict": "inconclusive", "effect": mean, "note": note + "; one draw has no spread.", "records": used}
-    error = (sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values)) ** 0.5
-    low, high = mean - 3 * error, mean + 3 * error
+    if len(values) < ENOUGH:
+        note += f"; {len(values)} draw(s), at least {ENOUGH} are needed"
+        return {"verdict": "inconclusive", "effect": mean, "note": note, "records": used}
+    half = half_width(values)
+    low, high = mean - half, mean + half
     verdict = "supported" if low > -ALLOWED else "inconclusive"
     if high < -ALLOWED:
         note += "; not seen at embedded scale"

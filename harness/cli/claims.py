@@ -67,7 +67,7 @@ def verdicts(gathered: Gathered, method: str | None = None) -> list[dict[str, An
             built[task, budget] = build(task, gathered, budget)
         return built[task, budget]
 
-    return evaluate(declared(chosen, tasks), board, tasks, gathered)
+    return evaluate(declared(chosen, tasks), board, tasks)
 
 
 def sentence(v: Mapping[str, Any]) -> str:

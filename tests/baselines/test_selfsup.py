@@ -160,6 +160,11 @@ def test_the_check_of_the_calibration_claim():
     bad = [record("calibrated-filter[nlm-all]", 28 + 0.01 * d, 28.5 + 0.011 * d) for d in range(3)]
     assert oracle_gap.calibration(tv)["verdict"] == "not-run"
     assert oracle_gap.calibration([*tv, *good])["verdict"] == "supported"
+    spread = [record("calibrated-filter[nlm-all]", 28, 28.12 + 0.04 * d) for d in range(3)]
+    open_ = oracle_gap.calibration([*tv, *spread])  # three draws: t is 4.3, not 3
+    assert open_["verdict"] == "inconclusive" and open_["effect"] == pytest.approx(-0.16)
+    assert open_["low"] == pytest.approx(-0.16 - 4.303 * 0.04 / 3**0.5)
+    assert "at least 3" in oracle_gap.calibration([*tv[:2], *good[:2]])["note"]
     failed = oracle_gap.calibration([*tv, *bad])
     assert failed["verdict"] == "inconclusive" and failed["effect"] == pytest.approx(-0.501) and "not seen" in failed["note"]
 

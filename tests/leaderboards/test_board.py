@@ -340,18 +340,22 @@ def test_of_equal_units_the_users_own_is_shown_with_its_pictures(tmp_path, store
 
 
 def test_trainings_of_a_prior_are_the_first_axis_of_a_row() -> None:
-    from scorebench.leaderboards.rows import group_rows
+    from scorebench.leaderboards.rows import STRETCH, group_rows
 
-    def one(seed: int, training: int) -> dict[str, object]:
+    def one(seed: int, training: int, draw: int = 0) -> dict[str, object]:
         prior = {"owner": "digits", "seed": training, "sha256": f"{training}", "key": "k", "pinned": True}
         return {
             "variant": "ddim", "method": "ddim", "partial": False, "selection": "last", "hparams": {}, "data_fingerprint": "f", "code": "c",
-            "environment_key": "e", "budget": "nfe10", "source": "run", "written": "", "artifacts": {"prior": prior}, "seed": seed, "draw": 0,
-            "track": "supervised", "stochastic": "inference", "cost": {}, "metrics": {},
+            "environment_key": "e", "budget": "nfe10", "source": "run", "written": "", "artifacts": {"prior": prior},
+            "seed": seed, "draw": draw, "track": "supervised", "stochastic": "inference", "cost": {}, "metrics": {},
         }  # fmt: skip
 
     (single,) = group_rows([one(s, 0) for s in range(3)])
     assert sorted(single.units) == [(0, 0), (1, 0), (2, 0)] and single.stochastic == "inference" and single.conditional_on == ["prior"]
     (row,) = group_rows([one(s, p) for s in range(2) for p in range(3)])
-    assert sorted(row.units) == [(p, k) for p in range(3) for k in range(2)]
+    assert sorted(row.units) == [(p, k) for p in range(3) for k in (0, STRETCH)]
     assert row.stochastic == "fit" and row.trainings == 3 and row.conditional_on == []
+    (drawn,) = group_rows([one(4, p, d) for p in range(3) for d in range(1, 3)])
+    assert sorted(drawn.units) == [(p, d) for p in range(3) for d in (1, 2)], "with one seed the second axis is the draw"
+    (plain,) = group_rows([one(0, 0, d) for d in range(3)])
+    assert set(plain.draws) & set(row.draws) == {0}, "the second seed of a row saw draw 0 again, not draw 1"

@@ -28,7 +28,7 @@ def claim(**over):
 def judge(store, make, *claims, metas=None):
     metas = metas or {TASK: make.META}
     gathered = gather([store], reference=False)
-    return evidence.evaluate([(c, c.tasks) for c in claims], lambda t, b: build(metas[t], gathered, budget=b), metas, gathered)
+    return evidence.evaluate([(c, c.tasks) for c in claims], lambda t, b: build(metas[t], gathered, budget=b), metas)
 
 
 @pytest.fixture
@@ -227,6 +227,12 @@ def test_a_check_is_a_function_of_the_records(store, make, tmp_path):
     )  # fmt: skip
     assert (got["verdict"], full["verdict"], broken["verdict"]) == ("inconclusive", "contradicted", "inconclusive")
     assert got["note"] == "not seen at embedded scale; 18 records" and got["records"] == ["dncnn-0-0"] and "KeyError" in broken["note"]
+    # what no board ranks reaches no check
+    store.append(*make.unit("nlm", 0, 0, 99.0, task_version=0, suffix="-old-task"))
+    store.append(*make.unit("tv", 0, 1, 99.0, observation_hash="other", suffix="-other"))
+    store.append(*make.unit("chosen", 0, 0, 99.0, selection="test-clean"))
+    (again,) = judge(store, make, claim(check="own:best", **base))
+    assert again["note"] == got["note"] and again["effect"] == got["effect"]
     with pytest.raises(RequestError, match="must return a mapping whose 'verdict'"):
         judge(store, make, claim(check="own:odd", **base))
     with pytest.raises(RequestError, match="does not import"):
