@@ -114,6 +114,10 @@ def _one_training(rows: Sequence[Row]) -> str:
         if row.group.stochastic == "fit" and len(row.group.seeds) < stats.ENOUGH:
             n = len(row.group.seeds)
             return f"{n} training{'s' * (n > 1)} of {row.variant}; a word about the method needs three"
+        table = [row.group.units[s, d] for s in row.group.seeds for d in row.group.draws]
+        own = {r["seed"] for r in table}
+        if any(r.get("stochastic") == "fit" for r in table) and len(own) < stats.ENOUGH:  # other trainings of a prior are not its own
+            return f"{len(own)} seed{'s' * (len(own) > 1)} of {row.variant}'s own fit; a word about the method needs three"
         by_owner: dict[str, set[int]] = {}
         for owner, seed in trained_on(row):
             by_owner.setdefault(owner, set()).add(seed)

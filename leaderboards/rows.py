@@ -48,13 +48,15 @@ class Group:
         """Return (seeds, draws) of the largest complete table of the row's units."""
         return complete(self.units)
 
-    @cached_property
+    @property
     def seeds(self) -> list[int]:
-        return sorted({s for s, _ in self.units})
+        """Return the seeds (or trainings of a prior) that the row's numbers are made of: those of the complete table."""
+        return list(self.complete[0])
 
-    @cached_property
+    @property
     def draws(self) -> list[int]:
-        return sorted({d for _, d in self.units})
+        """Return the draws that the row's numbers are made of."""
+        return list(self.complete[1])
 
     def metric(self, name: str) -> Mapping[str, Any]:
         """Return the metric's entry of the first unit; a metric it does not have counts as unavailable."""
@@ -85,14 +87,14 @@ def _units(members: Sequence[Record]) -> tuple[dict[tuple[int, int], Record], bo
     """Return a row's units by (seed, draw), the last of equal ones; and whether several trainings of a prior stand behind it.
 
     Where they do, the first axis is the training of the prior and the second everything else: a prior's training is drawn once for all
-    samples and seeds, as a method's own is. A place on the second is the draw; of several seeds each has its own stretch of `STRETCH`, so
-    that places pair with another row's draws only where the observations are the same.
+    samples and seeds, as a method's own is. A place on the second is the draw; where a training has several seeds each has its own stretch
+    of `STRETCH`, so that places pair with another row's draws only where the observations are the same.
     """
     trainings = sorted({_training(r) for r in members})
     if len(trainings) < 2:
         return {(r["seed"], r["draw"]): r for r in members}, False
     places = {t: t[0][1] if len(t) == 1 else k for k, t in enumerate(trainings)}
-    one = len({r["seed"] for r in members}) == 1
+    one = len({(_training(r), r["seed"]) for r in members}) == len(trainings)
     return {(places[_training(r)], r["draw"] + (0 if one else r["seed"] * STRETCH)): r for r in members}, True
 
 

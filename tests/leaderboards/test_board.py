@@ -357,5 +357,11 @@ def test_trainings_of_a_prior_are_the_first_axis_of_a_row() -> None:
     assert row.stochastic == "fit" and row.trainings == 3 and row.conditional_on == []
     (drawn,) = group_rows([one(4, p, d) for p in range(3) for d in range(1, 3)])
     assert sorted(drawn.units) == [(p, d) for p in range(3) for d in (1, 2)], "with one seed the second axis is the draw"
+    (together,) = group_rows([one(p, p) for p in range(3)])
+    assert sorted(together.units) == [(p, 0) for p in range(3)], "each training of the prior with a seed of its own"
+    (ragged,) = group_rows([one(0, 0), one(1, 0), one(2, 0), one(0, 1), one(0, 2)])
+    assert (ragged.seeds, ragged.draws) == ([0, 1, 2], [0]), "a row says how many units its numbers are made of"
+    (one_training,) = group_rows([*(one(0, 0, d) for d in range(9)), one(0, 1), one(0, 2)])
+    assert (one_training.seeds, len(one_training.draws)) == ([0], 9)
     (plain,) = group_rows([one(0, 0, d) for d in range(3)])
     assert set(plain.draws) & set(row.draws) == {0}, "the second seed of a row saw draw 0 again, not draw 1"

@@ -79,6 +79,6 @@ def test_a_claim_that_is_not_true_is_seldom_supported(make):
     seen = []
     for _ in range(n):
         shown, meta, gathered = board(make, 3, mix, rng)
-        (v,) = evidence.evaluate([(claim, claim.tasks)], lambda t, b, x=shown: x, {meta["id"]: meta}, gathered)
+        (v,) = evidence.evaluate([(claim, claim.tasks)], lambda t, b, x=shown: x, {meta["id"]: meta})
         seen.append(v["verdict"])
     assert seen.count("supported") <= 0.06 * n and seen.count("contradicted") <= 0.06 * n

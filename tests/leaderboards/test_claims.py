@@ -208,6 +208,29 @@ def test_each_and_the_median(several, make):
     assert full["verdict"] == "contradicted" and lost["verdict"] == "not-run"
 
 
+def test_other_trainings_of_a_prior_are_not_other_trainings_of_a_fit(tmp_path, make):
+    def judged(where: str, seeds: tuple[int, ...]) -> dict:
+        store = Store(tmp_path / where)
+        for k, seed in enumerate(seeds):
+            prior = {"prior": {"owner": "digits", "seed": k, "key": f"k{k}", "sha256": f"{k}", "pinned": False}}
+            store.append(*make.unit("solver", seed, 0, 29.2, stochastic="fit", artifacts=prior, suffix=f"-{k}"))
+        for draw in range(3):
+            store.append(*make.unit("nlm", 0, draw, 27.5))
+        return judge(store, make, claim(left="solver"))[0]
+
+    same, own = judged("same", (0, 0, 0)), judged("own", (0, 1, 2))
+    assert same["verdict"] == "inconclusive" and "1 seed of solver's own fit" in same["note"]
+    assert own["verdict"] == "supported"
+
+
+def test_a_word_needs_three_trainings_in_the_table_that_the_numbers_are_from(tmp_path, make):
+    store = make.fill(Store(tmp_path / "runs"), draws=tuple(range(6)), trained=(0,))
+    for seed in (1, 2):  # one draw each: the largest complete table is one training with six draws
+        store.append(*make.unit("dncnn", seed, 0, 29.2, stochastic="fit"))
+    (v,) = judge(store, make, claim())
+    assert v["verdict"] == "inconclusive" and "1 training of dncnn" in v["note"]
+
+
 # ---------------------------------------------------------------------- checks
 def test_a_check_is_a_function_of_the_records(store, make, tmp_path):
     (tmp_path / "own.py").write_text(
