@@ -78,7 +78,7 @@ def test_a_claim_that_is_not_true_is_seldom_supported(make):
     claim = Claim("a", "c", "a is above b", ("denoising/toy",), metric="psnr", left="a", op=">", right="b", scale="protocol")
     seen = []
     for _ in range(n):
-        shown, meta, gathered = board(make, 3, mix, rng)
+        shown, meta, _ = board(make, 3, mix, rng)
         (v,) = evidence.evaluate([(claim, claim.tasks)], lambda t, b, x=shown: x, {meta["id"]: meta})
         seen.append(v["verdict"])
     assert seen.count("supported") <= 0.06 * n and seen.count("contradicted") <= 0.06 * n
